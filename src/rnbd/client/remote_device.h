@@ -1,0 +1,81 @@
+#pragma once
+// The RNBD client: one session to a server and the volumes opened over it. A RemoteDevice is a
+// block::Device; its queues send IO messages over the lane of their loop. After a total loss everything
+// waits, is opened anew when a path is back, and goes on: a request of unknown fate is sent again only after
+// the server proved (by accepting the path anew) that nothing of the old path runs any more.
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "block/device.h"
+#include "rtrs/client/session.h"
+
+namespace rnbd::client {
+
+enum class AccessMode : std::uint8_t { ro = 0, rw = 1, migration = 2 };
+const char* access_mode_name(AccessMode mode);
+Result<AccessMode> parse_access_mode(std::string_view text);  // "ro", "rw", "migration"; else EINVAL
+
+// init: being opened. open. closed: waiting for the server. failed: gave up, everything is answered EIO.
+enum class DeviceState : std::uint8_t { init, open, closed, failed, unmapped };
+const char* device_state_name(DeviceState state);
+
+struct DeviceOptions {
+  std::string path;  // the volume's name on the server, at most 254 bytes
+  AccessMode mode = AccessMode::rw;
+  // How long requests are held while the server is away; then the whole device fails. 0 = for ever.
+  Duration hold_timeout{0};
+};
+
+struct DeviceCounters {
+  std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, others = 0, errors = 0, inflight = 0,
+                held = 0;
+};
+
+// Methods on the session's home loop, except name() and limits() (any thread) and open_queue (its loop).
+class RemoteDevice : public block::Device {
+ public:
+  virtual DeviceState state() const = 0;
+  virtual const DeviceOptions& options() const = 0;
+  virtual std::error_code last_error() const = 0;
+  virtual std::string session_name() const = 0;
+  virtual DeviceCounters counters() const = 0;
+  virtual void set_watcher(block::DeviceWatcher* watcher) = 0;
+};
+
+struct ClientOptions {
+  rtrs::client::SessionOptions session;
+};
+
+// Where a failure arose, so that the words can name the next step.
+enum class Stage : std::uint8_t { connect, handshake, open };
+struct Failure {
+  Stage stage = Stage::connect;
+  std::error_code error;
+};
+
+// One server: its session, its devices. Create, use and destroy on the home loop.
+class Client {
+ public:
+  static Result<std::unique_ptr<Client>> create(std::span<fabric::Fabric* const> fabrics, std::size_t home,
+                                                Random& random, ClientOptions options);
+  virtual ~Client() = default;  // after closed
+  // Opens a volume, connecting the session first if need be; several may be under way. The device is owned
+  // by the client until close_device; EEXIST when the same path is open already.
+  virtual void open_device(DeviceOptions options,
+                           std::function<void(tl::expected<RemoteDevice*, Failure>)> done) = 0;
+  // All queues of the device must be destroyed. Sends CLOSE if connected, then destroys the device. Bounded:
+  // a server that does not answer is not waited for longer than the connect timeout.
+  virtual void close_device(RemoteDevice& device, std::function<void(std::error_code)> done) = 0;
+  // Closes the session; devices must be closed.
+  virtual void close(std::function<void()> done) = 0;
+  virtual const rtrs::client::Session* session() const = 0;
+  virtual std::vector<RemoteDevice*> devices() = 0;
+  // Fails every request held or to come on this device (operator's word, or hold_timeout).
+  virtual void fail_device(RemoteDevice& device) = 0;
+};
+
+}  // namespace rnbd::client

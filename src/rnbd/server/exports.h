@@ -1,0 +1,61 @@
+#pragma once
+// The RNBD server: turns the messages of sessions (SESS_INFO, OPEN, IO, CLOSE) into requests on block
+// devices. Exports arbitrates who may open what; IO is handled on the loop it arrived on.
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "block/device.h"
+#include "rtrs/server/server.h"
+
+namespace rnbd::server {
+
+enum class AccessMode : std::uint8_t { ro = 0, rw = 1, migration = 2 };
+
+// A device opened for an export, with the identity arbitration goes by (two names of one file are one).
+struct OpenedDevice {
+  std::unique_ptr<block::Device> device;
+  std::string identity;   // e.g. "dev:ino" of the file, or the block device number
+};
+
+// Finds and opens what a client names. May take its time: it answers from `loop` later.
+class DeviceOpener {
+ public:
+  virtual ~DeviceOpener() = default;
+  // `done` runs on `loop`. Errors are what the client gets: ENOENT, EACCES, EINVAL ("..", bad name), EBUSY
+  // (locked by another process), ...
+  virtual void open(const std::string& session_name, const std::string& device_name, AccessMode mode,
+                    Loop& loop, std::function<void(Result<OpenedDevice>)> done) = 0;
+  // Gives a device back; closing may block, so it happens elsewhere.
+  virtual void close(std::unique_ptr<block::Device> device, Loop& loop, std::function<void()> done) = 0;
+};
+
+struct OpenInfo {
+  std::string session;
+  std::uint64_t session_id = 0;
+  std::uint32_t device_id = 0;
+  std::string name;       // as the client wrote it
+  std::string identity;
+  AccessMode mode = AccessMode::rw;
+  std::uint64_t size = 0;
+  std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, errors = 0;
+};
+
+struct ExportsOptions {
+  std::uint32_t max_devices_per_session = 256;
+  bool offer_write_zeroes = true;  // false for clients of kernels 5.8 to 5.17, which would misread it
+};
+
+// Shared state lives on loops[0]; requests are handled on the loop they arrive on.
+class Exports : public rtrs::server::RequestHandler {
+ public:
+  // `max_io_size` is the server's (chunk less header).
+  static std::unique_ptr<Exports> create(std::span<Loop* const> loops, DeviceOpener& opener,
+                                         std::uint32_t max_io_size, const ExportsOptions& options);
+  // A snapshot; `result` runs on loops[0].
+  virtual void list(std::function<void(std::vector<OpenInfo>)> result) = 0;
+};
+
+}  // namespace rnbd::server

@@ -1,0 +1,27 @@
+#pragma once
+// Settings both sides of RTRS share, with the kernel's defaults.
+
+#include <chrono>
+#include <cstdint>
+
+#include "base/loop.h"
+
+namespace rnbd::rtrs {
+
+inline constexpr std::uint16_t kDefaultPort = 1234;
+
+struct HeartbeatOptions {
+  Duration interval = std::chrono::seconds(5);
+  unsigned missed_max = 5;  // silent ticks tolerated; the path dies at the next one
+};
+
+// What a server grants a session at connect.
+struct SessionLimits {
+  std::uint32_t queue_depth = 0;   // chunks, and so requests in flight
+  std::uint32_t max_io_size = 0;   // most data bytes of one request
+  std::uint32_t max_hdr_size = 0;  // most bytes of user message and RTRS message together
+};
+
+enum class Direction : std::uint8_t { read, write };  // read: data comes from the server
+
+}  // namespace rnbd::rtrs
