@@ -12,13 +12,13 @@ usage() {
     case $arg in -h | --help) printf '%s\n' "$text"; exit 0 ;; esac
   done
 }
-jobs() { nproc; }
+job_count() { nproc; }
 # build_preset PRESET [TARGET...]: configures and builds it, quietly unless it fails.
 build_preset() {
   local preset=$1
   shift
   step "building ($preset)"
-  cmake --preset "$preset" -Wno-dev >"build.$preset.log" 2>&1 || { cat "build.$preset.log"; rm -f "build.$preset.log"; die "configuring $preset failed"; }
-  rm -f "build.$preset.log"
-  cmake --build "build/$preset" -j "$(jobs)" ${1:+--target "$@"} || die "building $preset failed"
+  mkdir -p build
+  cmake --preset "$preset" -Wno-dev >"build/configure.$preset.log" 2>&1 || { cat "build/configure.$preset.log"; die "configuring $preset failed"; }
+  cmake --build "build/$preset" -j "$(job_count)" ${1:+--target "$@"} || die "building $preset failed"
 }
