@@ -33,6 +33,7 @@ inline constexpr std::uint32_t kChunkSizeMin = 8192;
 inline constexpr std::size_t kSessionNameMax = 254;         // characters, without the NUL
 inline constexpr std::size_t kRtrsMessageMax = 24;          // the longest RTRS message inside a chunk
 inline constexpr std::uint32_t kHeaderSizeMin = 288;        // OPEN and its RTRS read message must fit
+inline constexpr std::uint32_t kIoSizeMin = 512;            // a session that cannot move a sector is of no use
 inline constexpr int kWireErrnoMax = 511;                   // a response has 9 bits for it
 
 enum class RtrsType : std::uint16_t {
