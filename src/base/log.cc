@@ -46,7 +46,7 @@ void set_log_options(const LogOptions& options) {
 
 bool log_enabled(LogLevel level) noexcept { return level >= g_level.load(std::memory_order_relaxed); }
 
-void log_line(LogLevel level, std::string_view format, fmt::format_args args) {
+void log_line(LogLevel level, fmt::string_view format, fmt::format_args args) {
   logger()->log(to_spdlog(level), fmt::vformat(format, args));
 }
 

@@ -17,7 +17,7 @@ struct LogOptions {
 };
 void set_log_options(const LogOptions& options);
 bool log_enabled(LogLevel level) noexcept;
-void log_line(LogLevel level, std::string_view format, fmt::format_args args);
+void log_line(LogLevel level, fmt::string_view format, fmt::format_args args);
 
 // A peer's string made safe to print: control bytes become \xNN, length is bounded (safety goal S17).
 std::string printable(std::string_view text, std::size_t most = 256);
