@@ -74,8 +74,8 @@ struct Work {
     write_imm,        // the same, then `immediate`; with no bytes `remote` is not looked at
   };
   Op op = Op::write_imm;
-  std::span<const iovec> local;  // memory stays untouched until done; the iovec array itself is copied
-  RemoteSpan remote;             // remote.length is ignored: the local bytes count
+  std::span<const iovec> local{};  // memory stays untouched until done; the iovec array itself is copied
+  RemoteSpan remote{};           // remote.length is ignored: the local bytes count
   std::uint32_t immediate = 0;   // host order
   std::uint32_t invalidate_key = 0;
   // Not 0: on_done(cookie) comes when the local buffer is free. 0: nobody is told.

@@ -22,6 +22,9 @@ struct SessionLimits {
   std::uint32_t max_hdr_size = 0;  // most bytes of user message and RTRS message together
 };
 
+// How a client spreads requests over the paths that are up.
+enum class PathPolicy : std::uint8_t { round_robin, min_inflight };
+
 enum class Direction : std::uint8_t { read, write };  // read: data comes from the server
 
 }  // namespace rnbd::rtrs

@@ -77,6 +77,7 @@ struct SessionOptions {
   Duration reconnect_delay_max = std::chrono::seconds(30);
   int max_reconnect_attempts = -1;           // -1: for ever
   std::uint32_t poll_connections = 0;        // extra connections announced (kernel: nr_poll_queues)
+  PathPolicy policy = PathPolicy::min_inflight;
 };
 
 // Events of a session, on its home loop.
@@ -93,7 +94,8 @@ class SessionHandler {
   virtual void on_path_changed() {}
 };
 
-// Create, use and destroy on the home loop; destroy after on_session_closed.
+// Create, use and destroy on the home loop; destroy after on_session_closed (also from inside it), when every
+// request submitted to a lane is done.
 class Session {
  public:
   // Lane k lives on fabrics[k]'s loop; the home loop is fabrics[home]'s. All borrowed, all outlive it.

@@ -1,0 +1,66 @@
+#pragma once
+// The slice of a session on one loop: a fixed range of permits, the channels of the paths that are up, and the
+// requests waiting for a permit. Every method on the lane's loop unless it says otherwise.
+
+#include <vector>
+
+#include "rtrs/client/session.h"
+
+namespace rnbd::rtrs::client {
+
+class Channel;
+
+// The permits of one lane: ids [first, first + count) of the session's queue depth.
+struct PermitRange {
+  std::uint32_t first = 0;
+  std::uint32_t count = 0;
+};
+
+class LaneImpl final : public Lane {
+ public:
+  // `cid` is the connection this lane uses of every path. Any thread.
+  LaneImpl(fabric::Fabric& fabric, std::uint16_t cid, PathPolicy policy);
+
+  Loop& loop() override { return fabric_.loop(); }  // any thread
+  std::uint32_t permits() const override { return permits_.count; }
+  bool connected() const override { return !channels_.empty(); }
+  void submit(Request& request) override;
+
+  fabric::Fabric& fabric() { return fabric_; }       // any thread
+  std::uint16_t cid() const { return cid_; }         // any thread
+  bool closed() const { return closed_; }
+
+  // The first time gives the lane its permits; they never change.
+  void set_permits(const PermitRange& permits);
+  void set_limits(const SessionLimits& limits) { limits_ = limits; }
+  void add_channel(Channel& channel);
+  void remove_channel(Channel& channel);  // nothing new is sent over it; a no-op if it is not here
+  void close();                           // from now on everything ends with session_closed
+
+  // From a channel: `request` had `permit` (lane-local) and nothing can touch its memory any more.
+  void complete(Request& request, std::uint32_t permit, std::error_code error);
+
+ private:
+  enum Refusal : std::uint32_t { kTooLong, kNotConnected, kClosed };
+  void start(Request& request);
+  void start_waiting();
+  void refuse(Request& request, Refusal why);
+  void run_refused();
+  bool fits(const Request& request) const;
+  Channel& choose();
+
+  fabric::Fabric& fabric_;
+  const std::uint16_t cid_;
+  const PathPolicy policy_;
+  PermitRange permits_;
+  SessionLimits limits_;
+  std::vector<std::uint32_t> free_;  // lane-local permits, last in first out: warm memory first
+  std::vector<Channel*> channels_;
+  std::size_t turn_ = 0;
+  bool closed_ = false;
+  IntrusiveList<Request> waiting_;
+  IntrusiveList<Request> refused_;
+  Task refused_task_ = Task::of<&LaneImpl::run_refused>(this);
+};
+
+}  // namespace rnbd::rtrs::client

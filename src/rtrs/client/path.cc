@@ -1,0 +1,272 @@
+#include "rtrs/client/path.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace rnbd::rtrs::client {
+
+Path::Path(std::vector<LaneImpl*> lanes, Random& random, PathHandler& handler, PathOptions options)
+    : lanes_(std::move(lanes)),
+      home_(lanes_.front()->loop()),
+      random_(random),
+      handler_(handler),
+      options_(std::move(options)),
+      name_(options_.address.to_string()),
+      counters_(std::make_unique<ChannelCounters[]>(lanes_.size())),
+      heartbeat_(home_, options_.heartbeat, *this),
+      timer_(Timer::of<&Path::on_timer>(home_, this)),
+      first_conn_(options_.first_conn) {}
+
+void Path::transition(PathState next) {
+  RNBD_ASSERT(path_move_allowed(state_, next));
+  state_ = next;
+  handler_.on_path_state();
+}
+
+template <class Call>
+void Path::command(std::size_t cid, Call call) {
+  lanes_[cid]->loop().post([channel = channels_[cid].get(), call = std::move(call)] { call(*channel); });
+}
+
+// ---- Establishment ----
+
+void Path::connect() {
+  if (state_ == PathState::reconnecting) transition(PathState::connecting);
+  RNBD_ASSERT(state_ == PathState::connecting);
+  RNBD_ASSERT(channels_.empty());
+  ++recon_cnt_;
+  auto domain = lanes_.front()->fabric().create_domain(nullptr);
+  if (!domain) return fail(domain.error());
+  domain_ = std::move(*domain);
+  open_next_channel();
+}
+
+void Path::open_next_channel() {
+  const std::size_t cid = channels_.size();
+  const wire::ConnectRequest request{
+      .cid = static_cast<std::uint16_t>(cid),
+      .cid_num = static_cast<std::uint16_t>(lanes_.size()),
+      .recon_cnt = recon_cnt_,
+      .sess_uuid = options_.sess_uuid,
+      .paths_uuid = options_.paths_uuid,
+      .first_conn = first_conn_,
+  };
+  const ConnectCommand parameters{
+      .address = options_.address,
+      .request = wire::encode_connect_request(request),
+      .domain = domain_.get(),
+      .timeout = options_.connect_timeout,
+      .limits = limits_,
+      .permits = cid == 0 ? PermitRange{} : handler_.permits_of(request.cid),
+  };
+  channels_.push_back(std::make_unique<Channel>(*lanes_[cid], home_, *this, counters_[cid]));
+  command(cid, [parameters](Channel& channel) { channel.connect(parameters); });
+}
+
+void Path::on_channel_connected(std::uint16_t cid, const std::vector<std::byte>& bytes,
+                                const fabric::PathAddress& address) {
+  if (state_ != PathState::connecting) return;
+  auto accept = wire::parse_connect_accept(bytes, cid == 0);
+  if (!accept) return fail(accept.error());
+  if (cid == 0) {
+    name_ = address.to_string();
+    limits_ = *accept;
+    first_conn_ = true;  // from now on this path may bring the session back
+    if (auto error = handler_.agree(limits_)) return fail(error);
+  }
+  if (channels_.size() < lanes_.size()) return open_next_channel();
+  send_info();
+}
+
+void Path::send_info() {
+  info_sent_ = true;
+  timer_.arm_after(options_.connect_timeout);
+  command(0, [name = options_.session_name, limits = limits_, permits = handler_.permits_of(0)](
+                 Channel& channel) { channel.send_info(name, limits, permits); });
+}
+
+void Path::on_info_response(const std::vector<std::byte>& bytes) {
+  if (state_ != PathState::connecting || !info_sent_) return;
+  auto chunks = wire::parse_info_response(bytes, limits_);
+  if (!chunks) return fail(chunks.error());
+  for (std::size_t cid = 0; cid < channels_.size(); ++cid) {
+    const PermitRange permits = handler_.permits_of(static_cast<std::uint16_t>(cid));
+    const auto first = chunks->begin() + permits.first;
+    command(cid, [slice = std::vector<wire::RemoteChunk>(first, first + permits.count),
+                  limits = handler_.session_limits()](Channel& channel) { channel.activate(slice, limits); });
+  }
+}
+
+void Path::on_channel_active(std::uint16_t) {
+  if (state_ != PathState::connecting) return;
+  if (++active_ == lanes_.size()) up();
+}
+
+void Path::up() {
+  timer_.disarm();
+  attempts_ = 0;
+  was_up_ = true;
+  last_error_ = {};
+  logged_error_ = {};
+  if (ever_connected_) ++reconnects_;
+  ever_connected_ = true;
+  transition(PathState::connected);
+  heartbeat_.start();
+  log_info("<{}> path {} connected: {} connections, queue depth {}, max io {}", options_.session_name, name_,
+           lanes_.size(), limits_.queue_depth, limits_.max_io_size);
+  handler_.on_path_connected(*this);
+}
+
+void Path::on_timer() {
+  if (state_ == PathState::reconnecting) return connect();
+  fail(Errc::handshake_timeout);
+}
+
+// ---- The end of an attempt ----
+
+void Path::fail(std::error_code why) {
+  if (state_ == PathState::connecting) {
+    transition(PathState::connecting_error);
+  } else if (state_ == PathState::connected) {
+    transition(PathState::reconnecting);
+  } else {
+    return;
+  }
+  // The same cause again and again is worth one line.
+  if (why != logged_error_) {
+    log_warning("<{}> path {} {}: {}", options_.session_name, name_, was_up_ ? "lost" : "not connected",
+                why.message());
+    logged_error_ = why;
+  }
+  tear_down(why, false);
+}
+
+void Path::close(std::error_code why) {
+  switch (state_) {
+    case PathState::connecting:
+    case PathState::connecting_error:
+    case PathState::connected:
+    case PathState::reconnecting: break;
+    case PathState::closing:
+    case PathState::closed:
+    case PathState::dead: return;
+  }
+  transition(PathState::closing);
+  if (tearing_down_) {
+    last_error_ = why;
+    return;
+  }
+  tear_down(why, true);
+}
+
+void Path::tear_down(std::error_code why, bool graceful) {
+  tearing_down_ = true;
+  last_error_ = why;
+  heartbeat_.stop();
+  timer_.disarm();
+  if (channels_.empty()) return home_.defer(torn_down_task_);
+  for (std::size_t cid = 0; cid < channels_.size(); ++cid) {
+    command(cid, [why, graceful](Channel& channel) { channel.close(why, graceful); });
+  }
+}
+
+void Path::on_channel_closed(std::uint16_t, std::error_code why) {
+  ++closed_;
+  const bool in_info = state_ == PathState::connecting && info_sent_;
+  if (in_info && (why == Errc::peer_closed || why == std::errc::connection_reset)) why = Errc::handshake_closed;
+  fail(why);
+  if (closed_ < channels_.size()) return;
+  // Not before the last connection is gone: until then a request may still be taking effect somewhere.
+  const std::error_code fate = state_ == PathState::closing ? Errc::session_closed : Errc::path_lost;
+  for (std::size_t cid = 0; cid < channels_.size(); ++cid) {
+    command(cid, [fate](Channel& channel) { channel.release(fate); });
+  }
+}
+
+void Path::on_channel_released(std::uint16_t) {
+  if (++released_ == channels_.size()) torn_down();
+}
+
+void Path::torn_down() {
+  const bool was_up = std::exchange(was_up_, false);
+  channels_.clear();
+  domain_.reset();
+  limits_ = {};
+  active_ = closed_ = released_ = 0;
+  info_sent_ = tearing_down_ = false;
+  const std::error_code why = last_error_;
+  if (was_up) handler_.on_path_lost(*this, why);
+  // The handler may have closed us. Closing without channels ends in a call of its own.
+  if (tearing_down_) return;
+  if (state_ == PathState::closing) {
+    transition(PathState::closed);
+    handler_.on_path_closed(*this, why);
+    return;
+  }
+  after_failure();
+}
+
+void Path::after_failure() {
+  const std::error_code why = last_error_;
+  if (state_ == PathState::connecting_error) {
+    if (ever_connected_) ++reconnect_failures_;
+    handler_.on_path_failed(*this, why);
+    if (state_ != PathState::connecting_error) return;  // closed by the handler
+    transition(PathState::reconnecting);
+  }
+  const bool out_of_attempts =
+      options_.max_reconnect_attempts >= 0 && attempts_ >= options_.max_reconnect_attempts;
+  if (out_of_attempts || why == Errc::queue_depth_changed) {
+    log_error("<{}> path {} given up: {}", options_.session_name, name_, why.message());
+    return close(why);
+  }
+  retry_later();
+}
+
+// The first retry comes quickly, as most losses are short; then the delay doubles up to its maximum. A little
+// randomness keeps many clients of one server apart.
+void Path::retry_later() {
+  Duration delay = options_.reconnect_delay / 8;
+  if (attempts_ > 0) {
+    const int doublings = std::min(attempts_ - 1, 16);
+    delay = std::min(options_.reconnect_delay * (1 << doublings), options_.reconnect_delay_max);
+  }
+  ++attempts_;
+  const auto jitter = random_.below(static_cast<std::uint64_t>(delay.count() / 4 + 1));
+  timer_.arm_after(delay + Duration(static_cast<Duration::rep>(jitter)));
+}
+
+// ---- Heartbeat and report ----
+
+std::uint64_t Path::received_count() const {
+  std::uint64_t sum = 0;
+  for (std::size_t cid = 0; cid < lanes_.size(); ++cid) sum += counters_[cid].received.get();
+  return sum;
+}
+
+void Path::send_heartbeat() { channels_.front()->send_heartbeat(wire::kHeartbeatImmediate); }
+
+void Path::on_heartbeat_lost() { fail(Errc::heartbeat_lost); }
+
+PathInfo Path::info() const {
+  PathInfo info{.address = options_.address,
+                .name = name_,
+                .state = state_,
+                .fabric = lanes_.front()->fabric().capabilities().name,
+                .last_error = last_error_,
+                .latency = heartbeat_.latency()};
+  for (std::size_t cid = 0; cid < lanes_.size(); ++cid) {
+    const ChannelCounters& counters = counters_[cid];
+    info.reads += counters.reads.get();
+    info.read_bytes += counters.read_bytes.get();
+    info.writes += counters.writes.get();
+    info.write_bytes += counters.write_bytes.get();
+    info.inflight += counters.inflight.get();
+  }
+  info.reconnects = reconnects_;
+  info.reconnect_failures = reconnect_failures_;
+  return info;
+}
+
+}  // namespace rnbd::rtrs::client

@@ -1,0 +1,115 @@
+#pragma once
+// One path of a session: its connections to one server address, from connect to close and back. A state
+// machine on the home loop; the table of its moves is in path_state.h. An attempt opens the connections one
+// after the other, exchanges the info messages and hands each lane its chunks; the end of an attempt waits
+// until the fabric let go of every connection, then lets the lanes complete what was in flight, then retries.
+// Destroy only when closed.
+
+#include <memory>
+#include <vector>
+
+#include "rtrs/client/channel.h"
+#include "rtrs/client/path_state.h"
+#include "rtrs/heartbeat.h"
+
+namespace rnbd::rtrs::client {
+
+class Path;
+
+class PathHandler {
+ public:
+  virtual ~PathHandler() = default;
+  // What a server grants must fit what it granted before.
+  virtual std::error_code agree(const wire::ConnectAccept& accept) = 0;
+  virtual PermitRange permits_of(std::uint16_t cid) const = 0;
+  virtual SessionLimits session_limits() const = 0;
+  virtual void on_path_connected(Path& path) = 0;
+  virtual void on_path_lost(Path& path, std::error_code why) = 0;    // was connected; requests are completed
+  virtual void on_path_failed(Path& path, std::error_code why) = 0;  // an attempt failed; a retry follows
+  virtual void on_path_closed(Path& path, std::error_code why) = 0;  // final
+  virtual void on_path_state() = 0;
+};
+
+struct PathOptions {
+  std::string session_name;
+  fabric::PathAddress address;
+  Uuid paths_uuid{};
+  Uuid sess_uuid{};
+  bool first_conn = false;  // the server may create the session for connection 0 of the first attempt
+  HeartbeatOptions heartbeat;
+  Duration connect_timeout{};
+  Duration reconnect_delay{};
+  Duration reconnect_delay_max{};
+  int max_reconnect_attempts = -1;
+};
+
+class Path final : private ChannelHandler, private HeartbeatHandler {
+ public:
+  // lanes[cid] is the lane of connection cid; lanes[0] lives on the home loop. All outlive the path.
+  Path(std::vector<LaneImpl*> lanes, Random& random, PathHandler& handler, PathOptions options);
+
+  void connect();                   // the first attempt
+  void close(std::error_code why);  // on_path_closed follows
+  PathState state() const { return state_; }
+  const std::string& name() const { return name_; }
+  PathInfo info() const;
+
+ private:
+  void on_channel_connected(std::uint16_t cid, const std::vector<std::byte>& accept,
+                            const fabric::PathAddress& address) override;
+  void on_info_response(const std::vector<std::byte>& bytes) override;
+  void on_channel_active(std::uint16_t cid) override;
+  void on_heartbeat_answer() override { heartbeat_.on_answer(); }
+  void on_channel_closed(std::uint16_t cid, std::error_code why) override;
+  void on_channel_released(std::uint16_t cid) override;
+  std::uint64_t received_count() const override;
+  void send_heartbeat() override;
+  void on_heartbeat_lost() override;
+
+  void transition(PathState next);
+  void open_next_channel();
+  void send_info();
+  void up();
+  void on_timer();
+  void fail(std::error_code why);
+  void tear_down(std::error_code why, bool graceful);
+  void torn_down();
+  void after_failure();
+  void retry_later();
+  template <class Call>
+  void command(std::size_t cid, Call call);
+
+  const std::vector<LaneImpl*> lanes_;
+  Loop& home_;
+  Random& random_;
+  PathHandler& handler_;
+  const PathOptions options_;
+  std::string name_;
+  std::unique_ptr<ChannelCounters[]> counters_;  // by cid; they outlive the attempts
+  Heartbeat heartbeat_;
+  Timer timer_;            // connecting: the info response; reconnecting: the next attempt
+  Task torn_down_task_ = Task::of<&Path::torn_down>(this);
+
+  PathState state_ = PathState::connecting;
+  std::error_code last_error_;
+  std::error_code logged_error_;
+  bool first_conn_;
+  std::uint16_t recon_cnt_ = 0;
+  int attempts_ = 0;       // since the last success
+  std::uint64_t reconnects_ = 0;
+  std::uint64_t reconnect_failures_ = 0;
+  bool ever_connected_ = false;
+
+  // One attempt.
+  std::unique_ptr<fabric::Domain> domain_;
+  std::vector<std::unique_ptr<Channel>> channels_;  // by cid, as far as opened
+  wire::ConnectAccept limits_;
+  std::size_t active_ = 0;
+  std::size_t closed_ = 0;
+  std::size_t released_ = 0;
+  bool info_sent_ = false;
+  bool was_up_ = false;
+  bool tearing_down_ = false;
+};
+
+}  // namespace rnbd::rtrs::client
