@@ -56,6 +56,13 @@ class Exports : public rtrs::server::RequestHandler {
                                          std::uint32_t max_io_size, const ExportsOptions& options);
   // A snapshot; `result` runs on loops[0].
   virtual void list(std::function<void(std::vector<OpenInfo>)> result) = 0;
+  // Takes a device from a session, as an administrator does: its IO is answered ENOTCONN from now on, what
+  // runs is waited for. `done` runs on loops[0]; ENOENT when there is no such open.
+  virtual void force_close(std::uint64_t session_id, std::uint32_t device_id,
+                           std::function<void(std::error_code)> done) = 0;
+  // Believes again in flushes of a volume one of whose flushes failed (they are refused until then, and so
+  // over every close and open). ENOENT when there is nothing to forgive.
+  virtual void forgive(const std::string& identity, std::function<void(std::error_code)> done) = 0;
 };
 
 }  // namespace rnbd::server
