@@ -1,0 +1,162 @@
+#include "daemon/admin/admin_server.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+#include <future>
+
+#include "base/unique_fd.h"
+#include "daemon/admin/admin_client.h"
+
+namespace rnbd::daemon {
+namespace {
+
+using namespace std::chrono_literals;
+
+class AdminSocket : public testing::Test {
+ protected:
+  AdminSocket() {
+    std::string name = testing::TempDir() + "rnbd-admin-XXXXXX";
+    directory_ = mkdtemp(name.data());
+    path_ = directory_ + "/a.sock";
+  }
+  ~AdminSocket() override {
+    unlink((path_ + ".lock").c_str());
+    rmdir(directory_.c_str());
+  }
+  std::unique_ptr<AdminServer> serve(AdminHandler handler) {
+    auto server = AdminServer::create({.path = path_, .group = ""}, std::move(handler));
+    EXPECT_TRUE(server) << (server ? "" : server.error().message());
+    return server ? std::move(*server) : nullptr;
+  }
+  UniqueFd dial() {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path_.c_str(), path_.size());
+    UniqueFd fd(socket(AF_UNIX, SOCK_STREAM, 0));
+    EXPECT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    return fd;
+  }
+  static std::string read_line(int fd) {
+    std::string line;
+    for (char c = 0; recv(fd, &c, 1, 0) == 1 && c != '\n';) line += c;
+    return line;
+  }
+  std::string directory_, path_;
+};
+
+AdminHandler echo() {
+  return [](AdminRequest request, const AdminReply& reply) {
+    AdminResponse response;
+    response.daemon.program = request.target;
+    reply(response);
+  };
+}
+
+TEST_F(AdminSocket, AnswersAndIsForOwnerAndGroupOnly) {
+  auto server = serve(echo());
+  struct stat status {};
+  ASSERT_EQ(stat(path_.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777U, 0660U);
+  auto answer = ask_daemon(path_, {.command = AdminCommand::unmap, .target = "hello"}, 5s);
+  ASSERT_TRUE(answer) << answer.error().text();
+  EXPECT_EQ(answer->daemon.program, "hello");
+}
+
+TEST_F(AdminSocket, ALateAnswerFromAnotherThreadArrives) {
+  std::promise<AdminReply> asked;
+  auto server =
+      serve([&](const AdminRequest&, AdminReply reply) { asked.set_value(std::move(reply)); });
+  auto answer = std::async([&] { return ask_daemon(path_, {.command = AdminCommand::list}, 5s); });
+  asked.get_future().get()({});
+  EXPECT_TRUE(answer.get());
+}
+
+TEST_F(AdminSocket, AnAnswerAfterTheServerIsGoneIsDropped) {
+  std::promise<AdminReply> asked;
+  auto server =
+      serve([&](const AdminRequest&, AdminReply reply) { asked.set_value(std::move(reply)); });
+  auto answer = std::async([&] { return ask_daemon(path_, {.command = AdminCommand::list}, 5s); });
+  AdminReply reply = asked.get_future().get();
+  server.reset();
+  reply({});
+  EXPECT_FALSE(answer.get());
+}
+
+TEST_F(AdminSocket, PipelinedRequestsAreAnsweredInOrder) {
+  auto server = serve(echo());
+  UniqueFd fd = dial();
+  std::string lines;
+  for (int i = 0; i < 50; ++i)
+    lines +=
+        encode(AdminRequest{.command = AdminCommand::unmap, .target = std::to_string(i)}) + "\n";
+  ASSERT_EQ(send(fd.get(), lines.data(), lines.size(), 0), static_cast<ssize_t>(lines.size()));
+  for (int i = 0; i < 50; ++i)
+    EXPECT_EQ(decode_response(read_line(fd.get())).value_or(AdminResponse{}).daemon.program,
+              std::to_string(i));
+}
+
+TEST_F(AdminSocket, ARequestTooLongIsRefusedAndTheConnectionClosed) {
+  auto server = serve(echo());
+  UniqueFd fd = dial();
+  std::string line(kAdminRequestMax + 100, 'x');
+  send(fd.get(), line.data(), line.size(), MSG_NOSIGNAL);
+  auto answer = decode_response(read_line(fd.get()));
+  ASSERT_TRUE(answer && answer->error);
+  EXPECT_EQ(answer->error->error, EMSGSIZE);
+  EXPECT_EQ(read_line(fd.get()), "");
+}
+
+TEST_F(AdminSocket, GarbageIsAnsweredAndTheNextRequestServed) {
+  auto server = serve(echo());
+  UniqueFd fd = dial();
+  std::string lines = "\x01\xff garbage\n" +
+                      encode(AdminRequest{.command = AdminCommand::unmap, .target = "x"}) + "\n";
+  ASSERT_GT(send(fd.get(), lines.data(), lines.size(), 0), 0);
+  EXPECT_TRUE(decode_response(read_line(fd.get())).value_or(AdminResponse{}).error);
+  EXPECT_EQ(decode_response(read_line(fd.get())).value_or(AdminResponse{}).daemon.program, "x");
+}
+
+TEST_F(AdminSocket, ASecondDaemonIsRefusedAndADeadOnesSocketReplaced) {
+  auto server = serve(echo());
+  auto second = AdminServer::create({.path = path_, .group = ""}, echo());
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().value(), EADDRINUSE);
+  server.reset();
+  UniqueFd stale(socket(AF_UNIX, SOCK_STREAM, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path_.c_str(), path_.size());
+  ASSERT_EQ(bind(stale.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  stale.reset();
+  EXPECT_TRUE(serve(echo()));
+}
+
+TEST_F(AdminSocket, NobodyListeningIsSaidInWords) {
+  auto answer = ask_daemon(path_, {}, 1s);
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().code, ProblemCode::not_found);
+  EXPECT_NE(answer.error().text().find("rnbd-client"), std::string::npos);
+}
+
+TEST_F(AdminSocket, ADaemonThatDoesNotAnswerIsNotWaitedForForEver) {
+  auto server = serve([](const AdminRequest&, const AdminReply&) {});
+  auto answer = ask_daemon(path_, {}, 20ms);
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().code, ProblemCode::unreachable);
+}
+
+TEST(AdminPermission, IsForRootTheOwnerAndTheGroup) {
+  EXPECT_TRUE(may_administer(0, 9, 1000, 50));
+  EXPECT_TRUE(may_administer(1000, 9, 1000, 50));
+  EXPECT_TRUE(may_administer(1001, 50, 1000, 50));
+  EXPECT_FALSE(may_administer(1001, 9, 1000, 50));
+  EXPECT_FALSE(may_administer(1001, static_cast<gid_t>(-1), 1000, static_cast<gid_t>(-1)));
+}
+
+}  // namespace
+}  // namespace rnbd::daemon

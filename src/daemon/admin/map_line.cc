@@ -1,0 +1,170 @@
+#include <fmt/format.h>
+
+#include <array>
+#include <cerrno>
+
+#include "base/log.h"
+#include "daemon/admin/map_request.h"
+#include "daemon/admin/suggest.h"
+#include "daemon/admin/units.h"
+
+namespace rnbd::daemon {
+namespace {
+
+constexpr std::array<std::string_view, 6> kKeys{"sessname",  "path",        "device_path",
+                                                "dest_port", "access_mode", "nr_poll_queues"};
+constexpr std::array<std::string_view, 3> kAccessModes{"ro", "rw", "migration"};
+constexpr std::string_view kSpace = " \t\n\v\f\r";
+
+std::string_view strip(std::string_view text) {
+  std::size_t first = text.find_first_not_of(kSpace);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
+}
+
+// A name of at most 255 bytes, of which the kernel keeps 254.
+Outcome<std::string> parse_name(std::string_view key, std::string_view value) {
+  if (value.size() > kNameBytesMax + 1)
+    return usage_problem(fmt::format("{} has {} bytes", key, value.size()),
+                         fmt::format("at most {}", kNameBytesMax));
+  return std::string(value.substr(0, kNameBytesMax));
+}
+
+bool has_control_bytes(std::string_view text) {
+  for (char c : text)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return true;
+  return false;
+}
+
+// One key=value of the line being read.
+class LineParser {
+ public:
+  explicit LineParser(int cpus) : cpus_(cpus) {}
+
+  Outcome<void> take(std::string_view item) {
+    std::size_t equals = item.find('=');
+    std::string_view key = item.substr(0, equals);
+    if (equals == std::string_view::npos || equals + 1 == item.size())
+      return unknown_or_empty(item, key);
+    std::string_view value = item.substr(equals + 1);
+    if (has_control_bytes(value))
+      return usage_problem(
+          fmt::format("{} contains a control character: '{}'", printable(key), printable(value)),
+          "only single blanks separate words");
+    if (key == "sessname") return take_name(key, value, request_.session);
+    if (key == "device_path") return take_name(key, value, request_.device_path);
+    if (key == "path") return take_path(value);
+    if (key == "dest_port") return take_port(value);
+    if (key == "access_mode") return take_access_mode(value);
+    if (key == "nr_poll_queues") return take_poll_queues(value);
+    return unknown_or_empty(item, key);
+  }
+
+  Outcome<MapRequest> finish() {
+    if (request_.session.empty())
+      return usage_problem("sessname= is missing",
+                           "name the session to the server, e.g. sessname=client@server");
+    if (request_.device_path.empty())
+      return usage_problem("device_path= is missing",
+                           "name the volume on the server, e.g. device_path=/dev/ram0");
+    if (request_.session.find_first_of("/.") != std::string::npos)
+      return usage_problem(
+          fmt::format("sessname '{}' contains '/' or '.'", printable(request_.session)),
+          "a session name may have neither");
+    return std::move(request_);
+  }
+
+ private:
+  static tl::unexpected<Problem> unknown_or_empty(std::string_view item, std::string_view key) {
+    for (std::string_view known : kKeys)
+      if (key == known)
+        return usage_problem(fmt::format("'{}' has no value", printable(item)),
+                             fmt::format("write {}=…", known));
+    return usage_problem(fmt::format("unknown word '{}'", printable(item)), suggestion(key, kKeys));
+  }
+
+  Outcome<void> take_name(std::string_view key, std::string_view value, std::string& name) {
+    auto parsed = parse_name(key, value);
+    if (!parsed) return tl::unexpected(parsed.error());
+    name = std::move(*parsed);
+    return {};
+  }
+
+  Outcome<void> take_path(std::string_view value) {
+    if (request_.paths.size() == kPathsMax)
+      return usage_problem(fmt::format("more than {} path= given", kPathsMax),
+                           "add further paths later", ENOMEM);
+    auto path = parse_path_spec(value, port_);
+    if (!path) return tl::unexpected(path.error());
+    request_.paths.push_back(std::move(*path));
+    return {};
+  }
+
+  Outcome<void> take_port(std::string_view value) {
+    auto number = parse_kernel_number(value);
+    if (!number || *number < 0 || *number > 65535)
+      return usage_problem(fmt::format("dest_port '{}' is not a port", printable(value)),
+                           "0 to 65535");
+    port_ = static_cast<std::uint16_t>(*number);
+    return {};
+  }
+
+  Outcome<void> take_access_mode(std::string_view value) {
+    for (std::string_view mode : kAccessModes) {
+      if (value != mode) continue;
+      request_.access_mode = mode;
+      return {};
+    }
+    return usage_problem(fmt::format("unknown access_mode '{}'", printable(value)),
+                         suggestion(value, kAccessModes));
+  }
+
+  Outcome<void> take_poll_queues(std::string_view value) {
+    auto number = parse_kernel_number(value);
+    if (!number || *number < -1 || *number > cpus_)
+      return usage_problem(
+          fmt::format("nr_poll_queues '{}' is out of range", printable(value)),
+          fmt::format("-1 to {}, the number of CPUs; -1 means that number", cpus_));
+    request_.nr_poll_queues = *number == -1 ? cpus_ : static_cast<int>(*number);
+    return {};
+  }
+
+  int cpus_;
+  std::uint16_t port_ = kDefaultPort;
+  MapRequest request_;
+};
+
+}  // namespace
+
+Outcome<MapRequest> parse_map_line(std::string_view line, int cpus) {
+  LineParser parser(cpus);
+  std::string_view rest = strip(line);
+  while (!rest.empty()) {
+    std::size_t blank = rest.find(' ');
+    std::string_view item = rest.substr(0, blank);
+    rest = blank == std::string_view::npos ? std::string_view() : rest.substr(blank + 1);
+    if (item.empty()) continue;
+    if (auto taken = parser.take(item); !taken) return tl::unexpected(taken.error());
+  }
+  return parser.finish();
+}
+
+std::string to_line(const MapRequest& request) {
+  std::string line = "sessname=" + request.session;
+  std::uint16_t port = kDefaultPort;
+  for (const PathSpec& path : request.paths) {
+    if (path.port != port && !path.destination.starts_with("unix:")) {
+      port = path.port;
+      line += fmt::format(" dest_port={}", port);
+    }
+    line +=
+        " path=" + (path.source.empty() ? path.destination : path.source + "@" + path.destination);
+  }
+  line += " device_path=" + request.device_path;
+  if (request.access_mode != "rw") line += " access_mode=" + request.access_mode;
+  if (request.nr_poll_queues != 0)
+    line += fmt::format(" nr_poll_queues={}", request.nr_poll_queues);
+  return line;
+}
+
+}  // namespace rnbd::daemon

@@ -1,0 +1,346 @@
+#include "daemon/admin/protocol.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+#include "daemon/admin/suggest.h"
+
+namespace rnbd::daemon {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Reads members by name and remembers what did not fit; absent members keep their default.
+class Reader {
+ public:
+  explicit Reader(const Json& object) : object_(object), ok_(object.is_object()) {}
+  void field(const char* name, std::string& value) {
+    if (const Json* j = find(name))
+      j->is_string() ? void(value = j->get<std::string>()) : spoil(name);
+  }
+  void field(const char* name, bool& value) {
+    if (const Json* j = find(name)) j->is_boolean() ? void(value = j->get<bool>()) : spoil(name);
+  }
+  template <class T>
+  requires std::is_integral_v<T>
+  void field(const char* name, T& value) {
+    const Json* j = find(name);
+    if (j == nullptr) return;
+    if (j->is_number_unsigned()) {
+      auto number = j->get<std::uint64_t>();
+      if (std::in_range<T>(number))
+        value = static_cast<T>(number);
+      else
+        spoil(name);
+    } else if (j->is_number_integer()) {
+      auto number = j->get<std::int64_t>();
+      if (std::in_range<T>(number))
+        value = static_cast<T>(number);
+      else
+        spoil(name);
+    } else {
+      spoil(name);
+    }
+  }
+  void field(const char* name, std::vector<std::string>& values) {
+    const Json* j = find(name);
+    if (j == nullptr) return;
+    if (!j->is_array()) return spoil(name);
+    for (const Json& item : *j)
+      item.is_string() ? void(values.push_back(item.get<std::string>())) : spoil(name);
+  }
+  template <class T>
+  requires std::is_class_v<T>
+  void field(const char* name, std::vector<T>& values) {
+    const Json* j = find(name);
+    if (j == nullptr) return;
+    if (!j->is_array()) return spoil(name);
+    for (const Json& item : *j) {
+      Reader reader(item);
+      fields(reader, values.emplace_back());
+      if (!reader.ok()) spoil(name);
+    }
+  }
+  template <class T>
+  void object(const char* name, T& value) {
+    const Json* j = find(name);
+    if (j == nullptr) return;
+    Reader reader(*j);
+    fields(reader, value);
+    if (!reader.ok()) spoil(name);
+  }
+  bool ok() const { return ok_; }
+  const std::string& bad() const { return bad_; }
+
+ private:
+  const Json* find(const char* name) const {
+    if (!object_.is_object()) return nullptr;
+    auto at = object_.find(name);
+    return at == object_.end() ? nullptr : &*at;
+  }
+  void spoil(const char* name) {
+    ok_ = false;
+    if (bad_.empty()) bad_ = name;
+  }
+  const Json& object_;
+  bool ok_;
+  std::string bad_;
+};
+
+class Writer {
+ public:
+  template <class T>
+  void field(const char* name, const T& value) {
+    json[name] = value;
+  }
+  template <class T>
+  requires(std::is_class_v<T> &&
+           !std::is_same_v<T, std::string>) void field(const char* name,
+                                                       const std::vector<T>& values) {
+    Json& array = json[name] = Json::array();
+    for (const T& value : values) array.push_back(write(value));
+  }
+  template <class T>
+  void object(const char* name, const T& value) {
+    json[name] = write(value);
+  }
+  template <class T>
+  static Json write(const T& value) {
+    Writer writer;
+    fields(writer, const_cast<T&>(value));  // fields() names members for both directions
+    return std::move(writer.json);
+  }
+  Json json = Json::object();
+};
+
+// The fields of every object, once, for reading and writing.
+template <class Io>
+void fields(Io& io, PathSpec& v) {
+  io.field("source", v.source);
+  io.field("destination", v.destination);
+  io.field("port", v.port);
+}
+template <class Io>
+void fields(Io& io, MapRequest& v) {
+  io.field("session", v.session);
+  io.field("paths", v.paths);
+  io.field("device_path", v.device_path);
+  io.field("access_mode", v.access_mode);
+  io.field("nr_poll_queues", v.nr_poll_queues);
+}
+template <class Io>
+void fields(Io& io, PathView& v) {
+  io.field("name", v.name);
+  io.field("destination", v.destination);
+  io.field("port", v.port);
+  io.field("state", v.state);
+  io.field("fabric", v.fabric);
+  io.field("error", v.error);
+  io.field("connections", v.connections);
+  io.field("latency_us", v.latency_us);
+  io.field("reads", v.reads);
+  io.field("read_bytes", v.read_bytes);
+  io.field("writes", v.writes);
+  io.field("write_bytes", v.write_bytes);
+  io.field("inflight", v.inflight);
+  io.field("reconnects", v.reconnects);
+  io.field("reconnect_failures", v.reconnect_failures);
+}
+template <class Io>
+void fields(Io& io, SessionView& v) {
+  io.field("name", v.name);
+  io.field("state", v.state);
+  io.field("queue_depth", v.queue_depth);
+  io.field("max_io_size", v.max_io_size);
+  io.field("paths", v.paths);
+}
+template <class Io>
+void fields(Io& io, DeviceView& v) {
+  io.field("name", v.name);
+  io.field("node", v.node);
+  io.field("loop", v.loop);
+  io.field("file", v.file);
+  io.field("nbd", v.nbd);
+  io.field("volume", v.volume);
+  io.field("session", v.session);
+  io.field("access_mode", v.access_mode);
+  io.field("state", v.state);
+  io.field("error", v.error);
+  io.field("size", v.size);
+  io.field("logical_block_size", v.logical_block_size);
+  io.field("users", v.users);
+  io.field("reads", v.reads);
+  io.field("read_bytes", v.read_bytes);
+  io.field("writes", v.writes);
+  io.field("write_bytes", v.write_bytes);
+  io.field("others", v.others);
+  io.field("errors", v.errors);
+  io.field("inflight", v.inflight);
+  io.field("held", v.held);
+}
+template <class Io>
+void fields(Io& io, OpenView& v) {
+  io.field("volume", v.volume);
+  io.field("session", v.session);
+  io.field("device_id", v.device_id);
+  io.field("access_mode", v.access_mode);
+  io.field("size", v.size);
+  io.field("reads", v.reads);
+  io.field("read_bytes", v.read_bytes);
+  io.field("writes", v.writes);
+  io.field("write_bytes", v.write_bytes);
+  io.field("errors", v.errors);
+}
+template <class Io>
+void fields(Io& io, DaemonView& v) {
+  io.field("program", v.program);
+  io.field("version", v.version);
+  io.field("pid", v.pid);
+  io.field("listen", v.listen);
+  io.field("search_path", v.search_path);
+  io.field("exports", v.exports);
+}
+
+constexpr std::array<std::string_view, 4> kCommands{"map", "unmap", "list", "ping"};
+
+// Deep nesting would recurse in the parser and the destructor: our objects nest four levels.
+bool too_deep(std::string_view line) {
+  int depth = 0;
+  for (char c : line) {
+    if (c == '[' || c == '{') ++depth;
+    if (c == ']' || c == '}') --depth;
+    if (depth > 32) return true;
+  }
+  return false;
+}
+
+Outcome<Json> parse_object(std::string_view line) {
+  if (too_deep(line)) return usage_problem("the admin message is nested too deeply");
+  Json json = Json::parse(line.begin(), line.end(), nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return usage_problem("the admin message is not a JSON object");
+  int version = 0;
+  Reader(json).field("version", version);
+  if (version != kAdminVersion)
+    return problem({ProblemCode::incompatible,
+                    fmt::format("the other side speaks admin protocol version {}, we speak {}",
+                                version, kAdminVersion),
+                    "use the rnbd command of the same release as the daemon", 0});
+  return json;
+}
+
+// Strings may come from peers and need not be UTF-8: what is not is replaced, never thrown over.
+std::string dump(const Json& json, int indent = -1) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
+Json response_json(const AdminResponse& response) {
+  Json json;
+  json["version"] = kAdminVersion;
+  json["ok"] = !response.error.has_value();
+  if (response.error) {
+    json["error"] = {{"code", problem_code_name(response.error->code)},
+                     {"errno", response.error->error},
+                     {"what", response.error->what},
+                     {"hint", response.error->hint}};
+    return json;
+  }
+  json["already"] = response.already;
+  json["daemon"] = Writer::write(response.daemon);
+  Writer lists;
+  lists.field("devices", response.devices);
+  lists.field("sessions", response.sessions);
+  lists.field("opens", response.opens);
+  json.update(lists.json);
+  return json;
+}
+
+}  // namespace
+
+const char* admin_command_name(AdminCommand command) {
+  return kCommands[static_cast<std::size_t>(command)].data();
+}
+
+std::string encode(const AdminRequest& request) {
+  Json json;
+  json["version"] = kAdminVersion;
+  json["command"] = admin_command_name(request.command);
+  if (request.command == AdminCommand::map) {
+    json["map"] = Writer::write(request.map);
+    json["exclusive"] = request.exclusive;
+  }
+  if (request.command == AdminCommand::unmap) {
+    json["target"] = request.target;
+    json["session"] = request.session;
+    json["force"] = request.force;
+  }
+  return dump(json);
+}
+
+std::string encode(const AdminResponse& response) { return dump(response_json(response)); }
+std::string to_json_text(const AdminResponse& response) {
+  return dump(response_json(response), 2) + "\n";
+}
+
+Outcome<AdminRequest> decode_request(std::string_view line) {
+  if (line.size() >= kAdminRequestMax) return usage_problem("the admin request is too long");
+  auto json = parse_object(line);
+  if (!json) return tl::unexpected(json.error());
+  AdminRequest request;
+  std::string command;
+  Reader reader(*json);
+  reader.field("command", command);
+  reader.object("map", request.map);
+  reader.field("exclusive", request.exclusive);
+  reader.field("target", request.target);
+  reader.field("session", request.session);
+  reader.field("force", request.force);
+  if (!reader.ok())
+    return usage_problem(fmt::format(
+        "the member '{}' of the admin request has a wrong type or value", reader.bad()));
+  for (std::size_t i = 0; i < kCommands.size(); ++i) {
+    if (command != kCommands[i]) continue;
+    request.command = static_cast<AdminCommand>(i);
+    return request;
+  }
+  return usage_problem(fmt::format("unknown admin command '{}'", printable(command)),
+                       suggestion(command, kCommands));
+}
+
+Outcome<AdminResponse> decode_response(std::string_view line) {
+  auto json = parse_object(line);
+  if (!json) return tl::unexpected(json.error());
+  AdminResponse response;
+  Reader reader(*json);
+  bool ok = false;
+  reader.field("ok", ok);
+  if (!ok) {
+    Problem error;
+    std::string code;
+    auto at = json->find("error");
+    if (at != json->end()) {
+      Reader inner(*at);
+      inner.field("code", code);
+      inner.field("errno", error.error);
+      inner.field("what", error.what);
+      inner.field("hint", error.hint);
+    }
+    error.code = parse_problem_code(code);
+    if (error.what.empty()) error.what = "the daemon gave no reason";
+    response.error = std::move(error);
+    return response;
+  }
+  reader.field("already", response.already);
+  reader.object("daemon", response.daemon);
+  reader.field("devices", response.devices);
+  reader.field("sessions", response.sessions);
+  reader.field("opens", response.opens);
+  if (!reader.ok())
+    return usage_problem(
+        fmt::format("the member '{}' of the daemon's answer has a wrong type", reader.bad()));
+  return response;
+}
+
+}  // namespace rnbd::daemon

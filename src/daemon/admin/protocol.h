@@ -1,0 +1,56 @@
+#pragma once
+// The admin protocol: one JSON object per line and direction over a Unix stream socket, at most 64
+// KiB per request, one answer per request, in order. Pure functions; the bytes may come from
+// anyone.
+//
+//   {"version":1,"command":"map","map":{"session":"a@b","paths":[{"destination":"ip:10.0.0.1","port":1234}],
+//    "device_path":"vol0","access_mode":"rw","nr_poll_queues":0}}
+//   {"version":1,"ok":true,"daemon":{…},"devices":[…],"sessions":[…],"opens":[…]}
+//   {"version":1,"ok":false,"error":{"code":"not_found","errno":2,"what":"…","hint":"…"}}
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/admin/map_request.h"
+#include "daemon/admin/problem.h"
+#include "daemon/admin/views.h"
+
+namespace rnbd::daemon {
+
+inline constexpr int kAdminVersion = 1;
+inline constexpr std::size_t kAdminRequestMax = 65536;  // bytes of one request, newline included
+inline constexpr std::size_t kAdminResponseMax =
+    64U << 20;  // what a command line will read of one answer
+
+enum class AdminCommand { map, unmap, list, ping };
+const char* admin_command_name(AdminCommand command);
+
+struct AdminRequest {
+  AdminCommand command = AdminCommand::ping;
+  MapRequest map{};        // map
+  bool exclusive = false;  // map: EEXIST when it is mapped already
+  std::string target{};    // unmap: "rnbd0", a volume, …; see Manager
+  std::string session{};   // unmap: narrows a volume's name down
+  bool force = false;      // unmap
+};
+
+struct AdminResponse {
+  std::optional<Problem> error{};
+  DaemonView daemon{};
+  std::vector<DeviceView> devices{};
+  std::vector<SessionView> sessions{};
+  std::vector<OpenView> opens{};
+  bool already = false;  // it was so before; nothing was done
+};
+
+std::string encode(const AdminRequest& request);  // without the newline
+std::string encode(const AdminResponse& response);
+Outcome<AdminRequest> decode_request(std::string_view line);
+Outcome<AdminResponse> decode_response(std::string_view line);
+
+// The same fields for `-o json`, indented.
+std::string to_json_text(const AdminResponse& response);
+
+}  // namespace rnbd::daemon

@@ -1,0 +1,17 @@
+#pragma once
+// "Did you mean": the nearest of the words that would have been right.
+
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace rnbd::daemon {
+
+std::size_t edit_distance(std::string_view a, std::string_view b);
+// The nearest candidate, or "" when none is near enough to be meant.
+std::string nearest(std::string_view word, std::span<const std::string_view> candidates);
+// "did you mean 'x'?" or, when nothing is near, "one of: a, b, c".
+std::string suggestion(std::string_view word, std::span<const std::string_view> candidates);
+std::string join(std::span<const std::string_view> words, std::string_view separator = ", ");
+
+}  // namespace rnbd::daemon

@@ -1,0 +1,98 @@
+#pragma once
+// Everything one can set, with its default. One file, /etc/rnbd/rnbd.toml, serves both daemons;
+// each looks at its own section. Plain values; read once at start.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/loop.h"
+#include "daemon/admin/problem.h"
+
+namespace rnbd::daemon {
+
+// What both daemons have, each for itself.
+struct LoopConfig {
+  std::uint64_t reactors = 0;  // 0: one per CPU
+  std::vector<std::uint64_t>
+      cpus{};  // reactor k is pinned to cpus[k modulo size]; empty: not pinned
+  Duration spin = std::chrono::microseconds(50);
+};
+
+struct NetworkConfig {
+  std::string crc = "auto";  // auto, on, off, strict
+  Duration heartbeat_interval = std::chrono::seconds(5);
+  std::uint64_t heartbeat_missed_max = 5;
+};
+
+struct ExportConfig {
+  std::string name{};
+  std::string backend = "file";  // file, memory, null
+  std::string file{};
+  std::uint64_t size = 0;
+  bool read_only = false;
+  std::uint64_t block_size = 0;
+};
+
+struct ServerConfig {
+  std::vector<std::string> listen{"ip:::", "ip:0.0.0.0"};
+  std::uint64_t port_nr = 1234;
+  std::string unix_listen{};
+  std::string dev_search_path{};
+  bool follow_symlinks = false;
+  std::string direct = "auto";  // auto, on, off
+  bool write_through = false;
+  std::uint64_t block_size = 0;
+  std::uint64_t max_chunk_size = 131072;
+  std::uint64_t sess_queue_depth = 512;
+  std::uint64_t max_chunk_memory = std::uint64_t{16} << 30;
+  std::uint64_t max_sessions = 256;
+  std::uint64_t max_paths_per_session = 16;
+  std::uint64_t max_devices_per_session = 256;
+  Duration handshake_timeout = std::chrono::seconds(5);
+  bool offer_write_zeroes = true;
+  std::string admin_socket{};
+  std::string admin_group{};
+  NetworkConfig network;
+  LoopConfig loops;
+};
+
+struct ClientConfig {
+  std::string frontend = "auto";  // auto, nbd, fuse, loop
+  std::string nbd_socket{};
+  bool nbd_tcp = false;
+  std::uint64_t nbd_port = 10809;
+  std::string fuse_mountpoint{};
+  bool fuse_allow_other = false;
+  std::string devices_dir = "/dev";
+  Duration connect_timeout = std::chrono::seconds(5);
+  Duration map_timeout = std::chrono::seconds(30);
+  Duration hold_timeout{0};
+  Duration reconnect_delay = std::chrono::seconds(1);
+  Duration reconnect_delay_max = std::chrono::seconds(30);
+  std::int64_t max_reconnect_attempts = -1;
+  std::string lock_memory = "auto";  // auto, on, off
+  std::string admin_socket{};
+  std::string admin_group{};
+  NetworkConfig network;
+  LoopConfig loops;
+};
+
+struct Config {
+  std::string log_level = "info";  // debug, info, warning, error
+  ServerConfig server;
+  ClientConfig client;
+  std::vector<ExportConfig> exports;
+};
+
+// Reads `file` (absent is an empty one unless `must_exist`), then the drop-ins <dir of
+// file>/rnbd.d/*.toml in order of their names: what is said later wins, [[export]] adds up.
+// Anything unknown, mistyped or out of range is a Problem naming file, line and key.
+Outcome<Config> load_config(const std::string& file, bool must_exist);
+Outcome<Config> parse_config(std::string_view text, const std::string& file_name);
+
+// A commented TOML file with every key and its value, which parses back to the same. `section` is
+// "server" or "client" for one daemon's part, or "" for all.
+std::string print_config(const Config& config, std::string_view section);
+
+}  // namespace rnbd::daemon

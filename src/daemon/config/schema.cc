@@ -1,0 +1,150 @@
+#include "daemon/config/schema.h"
+
+namespace rnbd::daemon {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint64_t kMany = 1'000'000;
+constexpr Duration kLongTime = 24h;
+
+void add_network_keys(NetworkConfig& network, std::vector<Key>& keys) {
+  keys.push_back({"crc", "CRC32C on TCP: auto leaves it out on loopback and Unix sockets",
+                  Choice{&network.crc, {"auto", "on", "off", "strict"}}});
+  keys.push_back({"heartbeat_interval", "a silent path is asked this often",
+                  Time{&network.heartbeat_interval, 10ms, kLongTime}});
+  keys.push_back({"heartbeat_missed_max", "silent intervals tolerated before the path is given up",
+                  Number{&network.heartbeat_missed_max, 1, kMany}});
+}
+
+void add_loop_keys(LoopConfig& loops, std::vector<Key>& keys) {
+  keys.push_back(
+      {"reactors", "threads that do the work; 0: one per CPU", Number{&loops.reactors, 0, 256}});
+  keys.push_back(
+      {"cpus", "CPUs to pin them to, in turn; empty: not pinned", NumberList{&loops.cpus, 4095}});
+  keys.push_back(
+      {"spin", "longest look for work before a thread sleeps", Time{&loops.spin, 0ns, 10ms}});
+}
+
+Section server_section(ServerConfig& server) {
+  Section section{"server", "rnbd-server", {}};
+  auto& keys = section.keys;
+  keys = {
+      {"listen", "addresses to listen on: ip:<IPv4>, ip:<IPv6>; ip::: is every IPv6 address",
+       TextList{&server.listen}},
+      {"port_nr", "port of these addresses; 0: any free one", Number{&server.port_nr, 0, 65535}},
+      {"unix_listen", "Unix socket to listen on as well; empty: none", Text{&server.unix_listen}},
+      {"dev_search_path",
+       "directory in which volumes are looked for, never outside it; %SESSNAME% stands for the "
+       "session's name; empty: only [[export]]",
+       Text{&server.dev_search_path}},
+      {"follow_symlinks",
+       "follow symbolic links that stay beneath dev_search_path (needed for LVM names)",
+       Flag{&server.follow_symlinks}},
+      {"direct", "direct I/O on volumes: auto uses it where the file system can",
+       Choice{&server.direct, {"auto", "on", "off"}}},
+      {"write_through", "every write is on stable storage before it is answered",
+       Flag{&server.write_through}},
+      {"block_size", "logical block size of volumes that are files; 0: 512",
+       Size{&server.block_size, 0, 65536, true}},
+      {"max_chunk_size", "largest request, with its header of 4K",
+       Size{&server.max_chunk_size, 8192, 1U << 20, true}},
+      {"sess_queue_depth", "requests in flight of one session",
+       Number{&server.sess_queue_depth, 2, 65535}},
+      {"max_chunk_memory", "bound of the memory of all sessions' requests",
+       Size{&server.max_chunk_memory, 1U << 20, std::uint64_t{1} << 46, false}},
+      {"max_sessions", "sessions at one time", Number{&server.max_sessions, 1, 65536}},
+      {"max_paths_per_session", "paths of one session",
+       Number{&server.max_paths_per_session, 1, 256}},
+      {"max_devices_per_session", "volumes one session may have open",
+       Number{&server.max_devices_per_session, 1, 65536}},
+      {"handshake_timeout", "a client must finish connecting within",
+       Time{&server.handshake_timeout, 100ms, 10min}},
+      {"offer_write_zeroes", "false for clients with kernels 5.8 to 5.17, which would misread it",
+       Flag{&server.offer_write_zeroes}},
+      {"admin_socket",
+       "socket for the rnbd command; empty: /run/rnbd/server.sock, or one in $XDG_RUNTIME_DIR/rnbd",
+       Text{&server.admin_socket}},
+      {"admin_group", "group that may use it besides root; empty: none", Text{&server.admin_group}},
+  };
+  add_network_keys(server.network, keys);
+  add_loop_keys(server.loops, keys);
+  return section;
+}
+
+Section client_section(ClientConfig& client) {
+  Section section{"client", "rnbd-client", {}};
+  auto& keys = section.keys;
+  keys = {
+      {"frontend",
+       "how volumes appear besides the NBD socket: nbd: not at all; fuse: as files; loop: as block "
+       "devices /dev/rnbdN; auto: the best of these that the machine allows",
+       Choice{&client.frontend, {"auto", "nbd", "fuse", "loop"}}},
+      {"nbd_socket", "Unix socket of the NBD server; empty: nbd.sock beside the admin socket",
+       Text{&client.nbd_socket}},
+      {"nbd_tcp", "serve NBD on 127.0.0.1 too: open to every local user", Flag{&client.nbd_tcp}},
+      {"nbd_port", "its port; 0: any free one", Number{&client.nbd_port, 0, 65535}},
+      {"fuse_mountpoint",
+       "directory with a file per volume; empty: volumes beside the admin socket",
+       Text{&client.fuse_mountpoint}},
+      {"fuse_allow_other", "let other users reach the files as their mode permits",
+       Flag{&client.fuse_allow_other}},
+      {"devices_dir", "where the links rnbdN and rnbd/<session>/<volume> are made",
+       Text{&client.devices_dir}},
+      {"connect_timeout", "a server must accept and answer within",
+       Time{&client.connect_timeout, 100ms, 10min}},
+      {"map_timeout", "a volume must be there within", Time{&client.map_timeout, 1s, kLongTime}},
+      {"hold_timeout",
+       "how long requests are held while the server is away, then the device fails; 0: for ever",
+       Time{&client.hold_timeout, 0ns, kLongTime}},
+      {"reconnect_delay", "first pause between attempts to reconnect; doubles",
+       Time{&client.reconnect_delay, 10ms, kLongTime}},
+      {"reconnect_delay_max", "up to this", Time{&client.reconnect_delay_max, 10ms, kLongTime}},
+      {"max_reconnect_attempts", "then the path is given up; -1: never",
+       SignedNumber{&client.max_reconnect_attempts, -1, 9999}},
+      {"lock_memory",
+       "keep the daemon in memory, so that it serves a full machine too: auto: as root where the "
+       "limit allows it",
+       Choice{&client.lock_memory, {"auto", "on", "off"}}},
+      {"admin_socket",
+       "socket for the rnbd command; empty: /run/rnbd/client.sock, or one in $XDG_RUNTIME_DIR/rnbd",
+       Text{&client.admin_socket}},
+      {"admin_group", "group that may use it besides root; empty: none", Text{&client.admin_group}},
+  };
+  add_network_keys(client.network, keys);
+  add_loop_keys(client.loops, keys);
+  return section;
+}
+
+}  // namespace
+
+std::vector<Section> sections_of(Config& config) {
+  std::vector<Section> sections;
+  Section log{"log", "both daemons", {}};
+  log.keys.push_back({"level", "least severity that is logged",
+                      Choice{&config.log_level, {"debug", "info", "warning", "error"}}});
+  sections.push_back(std::move(log));
+  sections.push_back(server_section(config.server));
+  sections.push_back(client_section(config.client));
+  return sections;
+}
+
+Section section_of(ExportConfig& entry) {
+  Section section{"export", "a volume of rnbd-server by name", {}};
+  section.keys = {
+      {"name", "what clients ask for", Text{&entry.name}},
+      {"backend",
+       "file: a regular file or block device; memory: lost at exit; null: reads zeroes, forgets "
+       "writes",
+       Choice{&entry.backend, {"file", "memory", "null"}}},
+      {"file", "absolute path (backend file)", Text{&entry.file}},
+      {"size", "bytes (backends memory and null)",
+       Size{&entry.size, 0, std::uint64_t{1} << 62, false}},
+      {"read_only", "nobody writes", Flag{&entry.read_only}},
+      {"block_size", "logical block size; 0: 512, or the device's",
+       Size{&entry.block_size, 0, 65536, true}},
+  };
+  return section;
+}
+
+}  // namespace rnbd::daemon
