@@ -1,0 +1,129 @@
+#include "fabric/sim/memory.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "fabric/sim/world.h"
+
+namespace rnbd::fabric::sim {
+namespace {
+
+// Keys of memory have the top bit, keys of windows do not; both carry the index of what they name.
+constexpr std::uint32_t kMemoryKey = 0x80000000;
+constexpr std::uint32_t kMemoryIndexMask = 0xff;
+constexpr std::uint32_t kWindowIndexMask = 0xffff;
+
+std::uint64_t random_base(World& world) { return (world.random().next() >> 3 | 1) << 12 >> 1; }
+
+// The offset of [address, address + length) in a range; none where it sticks out.
+bool inside(std::uint64_t base, std::uint64_t size, std::uint64_t address, std::uint64_t length) {
+  return address >= base && address - base <= size && length <= size - (address - base);
+}
+
+}  // namespace
+
+void SimMemory::Free::operator()(std::byte* bytes) const { std::free(bytes); }
+
+SimMemory::SimMemory(SimDomain& domain, const MemoryOptions& options, std::uint32_t key, std::uint64_t base)
+    : domain_(domain),
+      options_(options),
+      key_(key),
+      base_(base),
+      bytes_(static_cast<std::byte*>(std::calloc(std::max<std::size_t>(options.size, 1), 1))) {
+  RNBD_ASSERT(bytes_ != nullptr);
+  if (options.chunk_size != 0) gates_.resize((options.size + options.chunk_size - 1) / options.chunk_size, true);
+}
+
+SimMemory::~SimMemory() {
+  RNBD_ASSERT(domain_.connections_ == 0);  // they may still touch it
+  domain_.memories_[key_ & kMemoryIndexMask] = nullptr;
+}
+
+RemoteSpan SimMemory::remote(std::size_t offset, std::size_t length) const {
+  RNBD_ASSERT(inside(0, options_.size, offset, length));
+  return {.address = base_ + offset, .key = key_, .length = static_cast<std::uint32_t>(length)};
+}
+
+void SimMemory::set_gate(std::size_t chunk, bool open) {
+  RNBD_ASSERT(chunk < gates_.size());
+  gates_[chunk] = open;
+}
+
+std::byte* SimMemory::writable(std::uint64_t address, std::size_t length) {
+  if (options_.access != Access::remote_write || !inside(base_, options_.size, address, length)) return nullptr;
+  const std::size_t offset = address - base_;
+  if (domain_.gates_ && !gates_.empty() && length > 0) {
+    const std::size_t last = (offset + length - 1) / options_.chunk_size;
+    for (std::size_t chunk = offset / options_.chunk_size; chunk <= last; ++chunk) {
+      if (!gates_[chunk]) return nullptr;
+    }
+  }
+  return bytes_.get() + offset;
+}
+
+SimDomain::~SimDomain() {
+  RNBD_ASSERT(connections_ == 0);
+  for (const SimMemory* memory : memories_) RNBD_ASSERT(memory == nullptr);
+}
+
+Result<std::unique_ptr<Memory>> SimDomain::register_memory(const MemoryOptions& options) {
+  if (memories_.size() > kMemoryIndexMask) return fail_errno(ENOMEM);
+  const auto index = static_cast<std::uint32_t>(memories_.size());
+  const auto chance = static_cast<std::uint32_t>(world_.random().next());
+  const std::uint32_t key = kMemoryKey | (chance & 0x7fffff00) | index;
+  auto memory = std::make_unique<SimMemory>(*this, options, key, random_base(world_));
+  memories_.push_back(memory.get());
+  return memory;
+}
+
+SimMemory* SimDomain::find(std::uint32_t key) {
+  const std::uint32_t index = key & kMemoryIndexMask;
+  if (index >= memories_.size() || memories_[index] == nullptr) return nullptr;
+  return memories_[index]->key() == key ? memories_[index] : nullptr;
+}
+
+RemoteSpan SimWindows::expose(std::uint32_t index, std::span<const iovec> local) {
+  Window& window = windows_[index];
+  // A number of the world's own in the key: a stale key, or another connection's, never fits by chance.
+  const auto fresh = static_cast<std::uint32_t>(world_.next_id() & 0x7fff);
+  window.key = ((fresh == 0 ? 1 : fresh) << 16) | index;
+  window.base = random_base(world_);
+  window.length = 0;
+  window.local.assign(local.begin(), local.end());
+  for (const iovec& part : local) window.length += part.iov_len;
+  return {.address = window.base, .key = window.key, .length = static_cast<std::uint32_t>(window.length)};
+}
+
+SimWindows::Window* SimWindows::find(std::uint32_t key) {
+  const std::uint32_t index = key & kWindowIndexMask;
+  if (key == 0 || index >= windows_.size()) return nullptr;
+  return windows_[index].key == key ? &windows_[index] : nullptr;
+}
+
+bool SimWindows::invalidate(std::uint32_t key) {
+  Window* window = find(key);
+  if (window != nullptr) window->key = 0;
+  return window != nullptr;
+}
+
+bool SimWindows::write(std::uint32_t key, std::uint64_t address, std::span<const std::byte> bytes) {
+  Window* window = find(key);
+  if (window == nullptr || !inside(window->base, window->length, address, bytes.size())) return false;
+  std::uint64_t skip = address - window->base;
+  for (const iovec& part : window->local) {
+    if (skip >= part.iov_len) {
+      skip -= part.iov_len;
+      continue;
+    }
+    const std::size_t count = std::min<std::size_t>(bytes.size(), part.iov_len - skip);
+    std::memcpy(static_cast<std::byte*>(part.iov_base) + skip, bytes.data(), count);
+    bytes = bytes.subspan(count);
+    skip = 0;
+    if (bytes.empty()) break;
+  }
+  return true;
+}
+
+}  // namespace rnbd::fabric::sim

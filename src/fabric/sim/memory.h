@@ -1,0 +1,85 @@
+#pragma once
+// Registered memory and keys of the simulated fabric, with every check a real one makes.
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "fabric/fabric.h"
+
+namespace rnbd::fabric::sim {
+
+class Host;
+class SimDomain;
+class World;
+
+class SimMemory final : public Memory {
+ public:
+  SimMemory(SimDomain& domain, const MemoryOptions& options, std::uint32_t key, std::uint64_t base);
+  ~SimMemory() override;
+  std::span<std::byte> bytes() override { return {bytes_.get(), options_.size}; }
+  RemoteSpan remote(std::size_t offset, std::size_t length) const override;
+  void set_gate(std::size_t chunk, bool open) override;
+
+  std::uint32_t key() const { return key_; }
+  // Where the peer may write `length` bytes at `address`; nullptr where it may not.
+  std::byte* writable(std::uint64_t address, std::size_t length);
+
+ private:
+  struct Free {
+    void operator()(std::byte* bytes) const;
+  };
+  SimDomain& domain_;
+  MemoryOptions options_;
+  std::uint32_t key_;
+  std::uint64_t base_;  // of its addresses for peers: nothing a peer could guess
+  std::unique_ptr<std::byte, Free> bytes_;
+  std::vector<bool> gates_;  // open
+};
+
+class SimDomain final : public Domain {
+ public:
+  SimDomain(World& world, Host& host, bool gates) : world_(world), host_(host), gates_(gates) {}
+  ~SimDomain() override;
+  Result<std::unique_ptr<Memory>> register_memory(const MemoryOptions& options) override;
+
+  SimMemory* find(std::uint32_t key);
+  Host& host() { return host_; }
+  bool gates() const { return gates_; }
+  void connection_opened() { ++connections_; }
+  void connection_closed() { --connections_; }
+
+ private:
+  friend class SimMemory;
+  World& world_;
+  Host& host_;
+  bool gates_;
+  std::vector<SimMemory*> memories_;  // by key index; nullptr once destroyed
+  std::size_t connections_ = 0;       // not yet closed
+};
+
+// The windows of one connection.
+class SimWindows {
+ public:
+  SimWindows(World& world, std::uint32_t count) : world_(world), windows_(count) {}
+  RemoteSpan expose(std::uint32_t window, std::span<const iovec> local);
+  bool exposed(std::uint32_t window) const { return windows_[window].key != 0; }
+  std::size_t count() const { return windows_.size(); }
+  void hide(std::uint32_t window) { windows_[window].key = 0; }
+  bool invalidate(std::uint32_t key);  // false: no such key
+  // False where the peer has no right to write there; then nothing was written.
+  bool write(std::uint32_t key, std::uint64_t address, std::span<const std::byte> bytes);
+
+ private:
+  struct Window {
+    std::uint32_t key = 0;  // 0: hidden
+    std::uint64_t base = 0;
+    std::uint64_t length = 0;
+    std::vector<iovec> local;
+  };
+  Window* find(std::uint32_t key);
+  World& world_;
+  std::vector<Window> windows_;
+};
+
+}  // namespace rnbd::fabric::sim
