@@ -60,7 +60,7 @@ void Path::open_next_channel() {
       .limits = limits_,
       .permits = cid == 0 ? PermitRange{} : handler_.permits_of(request.cid),
   };
-  channels_.push_back(std::make_unique<Channel>(*lanes_[cid], home_, *this, counters_[cid]));
+  channels_.push_back(std::make_unique<Channel>(*lanes_[cid], home_, static_cast<ChannelHandler&>(*this), counters_[cid]));
   command(cid, [parameters](Channel& channel) { channel.connect(parameters); });
 }
 

@@ -37,7 +37,7 @@ SessionImpl::SessionImpl(std::span<fabric::Fabric* const> fabrics, std::size_t h
   for (const auto& lane : lanes_) lanes.push_back(lane.get());
   for (const fabric::PathAddress& address : options_.paths) {
     paths_.push_back(std::make_unique<Path>(
-        lanes, random, *this,
+        lanes, random, static_cast<PathHandler&>(*this),
         PathOptions{.session_name = options_.name,
                     .address = address,
                     .paths_uuid = uuid_,

@@ -1,7 +1,8 @@
 #pragma once
 // The server end of RTRS: listens, admits the connections of clients' paths, owns the chunk memory, and hands
-// requests to a RequestHandler. Connection c of a path lives on loop (session's home + c) modulo loops;
-// session and path state live on the session's home loop.
+// requests to a RequestHandler. Connection c of a path lives on loop (session's home + c) modulo loops, so
+// connection 0 and the handler's session calls are on the session's home loop; the state of all sessions and
+// paths lives on fabrics[0]'s loop.
 
 #include <cstddef>
 #include <cstdint>

@@ -1,0 +1,275 @@
+#include "rtrs/server/channel.h"
+
+#include <algorithm>
+
+namespace rnbd::rtrs::server {
+namespace {
+
+// Cookies of posted work: how many items of a response it stands for, or one of these.
+constexpr std::uint64_t kHeartbeatCookie = std::uint64_t{1} << 32;
+constexpr std::uint64_t kInfoSentCookie = std::uint64_t{2} << 32;
+// Cookies of posted receives.
+constexpr std::uint64_t kPlainReceiveCookie = 0;
+constexpr std::uint64_t kInfoReceiveCookie = 1;
+
+constexpr std::uint32_t kItemsPerResponse = 3;         // data, invalidation, immediate
+constexpr std::uint32_t kResponsesQueuedMax = 512;     // more wait in our own list
+constexpr std::uint32_t kHeartbeatsPostedMax = 4;
+constexpr std::uint32_t kSpareReceives = 16;           // heartbeats and their answers
+
+}  // namespace
+
+Channel::Channel(fabric::Fabric& fabric, std::size_t loop_index, std::uint16_t cid, PathShared& shared,
+                 Loop& control, ChannelHandler& handler, std::unique_ptr<fabric::IncomingConnection> incoming)
+    : fabric_(fabric),
+      loop_index_(loop_index),
+      cid_(cid),
+      shared_(shared),
+      counters_(shared.counters[cid]),
+      control_(control),
+      handler_(handler),
+      incoming_(std::move(incoming)),
+      immediate_(shared.options.queue_depth),
+      can_invalidate_(fabric.capabilities().remote_invalidate),
+      heartbeat_(fabric.loop(), shared.options.heartbeat, *this) {}
+
+void Channel::accept() {
+  const std::uint32_t depth = shared_.options.queue_depth;
+  credits_ = kItemsPerResponse * std::min(depth, kResponsesQueuedMax);
+  const fabric::ConnectionOptions options{.send_depth = credits_ + kHeartbeatsPostedMax + 1,
+                                          .receive_depth = depth + kSpareReceives + 1};
+  const auto answer = wire::encode_connect_accept(
+      {.queue_depth = static_cast<std::uint16_t>(depth),
+       .max_io_size = shared_.options.max_chunk_size - shared_.options.header_size,
+       .max_hdr_size = shared_.options.header_size});
+  auto connection =
+      fabric_.accept(std::move(incoming_), *shared_.domain, wire::bytes_of(answer), options, *this);
+  if (!connection) return on_closed(connection.error());
+  connection_ = std::move(*connection);
+  post_receives();
+}
+
+// All that an honest client can ever send before it hears from us again finds its receive posted.
+bool Channel::post_receives() {
+  if (cid_ == 0) {
+    if (auto error = connection_->post_receive(info_request_, kInfoReceiveCookie)) return fail(error), false;
+  }
+  for (std::uint32_t i = 0; i < shared_.options.queue_depth + kSpareReceives; ++i) {
+    if (auto error = connection_->post_receive({}, kPlainReceiveCookie)) return fail(error), false;
+  }
+  return true;
+}
+
+void Channel::send_info_response(std::vector<std::byte> bytes) {
+  if (closing_) return;
+  heartbeat_.start();
+  info_response_ = std::move(bytes);
+  const iovec local{info_response_.data(), info_response_.size()};
+  const fabric::Work work{.op = fabric::Work::Op::send, .local = {&local, 1}, .cookie = kInfoSentCookie};
+  if (auto error = connection_->post({&work, 1})) fail(error);
+}
+
+// ---- The end ----
+
+void Channel::fail(std::error_code why) {
+  if (closing_) return;
+  if (!error_) error_ = why;
+  close(why, false);
+}
+
+void Channel::close(std::error_code why, bool graceful) {
+  if (closing_) return;
+  shared_.gate.shut();
+  closing_ = true;
+  heartbeat_.stop();
+  connection_->close(why, graceful);
+}
+
+void Channel::on_closed(std::error_code why) {
+  shared_.gate.shut();
+  closing_ = closed_ = true;
+  heartbeat_.stop();
+  connection_.reset();
+  tell([cid = cid_, error = error_ ? error_ : why](ChannelHandler& handler) {
+    handler.on_channel_closed(cid, error);
+  });
+  while (!waiting_.empty()) discard(waiting_.pop_front());
+  maybe_finished();
+}
+
+void Channel::maybe_finished() {
+  if (outstanding_ != 0) return;
+  tell([cid = cid_](ChannelHandler& handler) { handler.on_channel_finished(cid); });
+}
+
+// An answer nobody can be told.
+void Channel::discard(RequestImpl& request) {
+  request.channel_ = nullptr;
+  counters_.inflight.subtract();
+  --outstanding_;
+}
+
+// ---- Receiving ----
+
+void Channel::on_receive(const fabric::ReceiveEvent& event) {
+  using Kind = fabric::ReceiveEvent::Kind;
+  if (event.kind == Kind::flushed || closing_) return;
+  counters_.received.add();
+  if (event.cookie == kInfoReceiveCookie) {
+    if (event.kind != Kind::send) return fail(Errc::protocol_violation);
+    tell([bytes = std::vector<std::byte>(event.bytes.begin(), event.bytes.end())](ChannelHandler& handler) {
+      handler.on_info_request(bytes);
+    });
+    return;
+  }
+  // Beyond the info request a client sends nothing but immediates.
+  if (event.kind != Kind::immediate) return fail(Errc::protocol_violation);
+  if (auto error = connection_->post_receive({}, kPlainReceiveCookie)) return fail(error);
+  on_immediate(event.immediate);
+}
+
+void Channel::on_immediate(std::uint32_t immediate) {
+  switch (wire::immediate_type(immediate)) {
+    case wire::ImmediateType::io_request: return on_request(immediate);
+    case wire::ImmediateType::heartbeat:
+      if (cid_ == 0) queue_heartbeat(wire::kHeartbeatAckImmediate);
+      return;
+    case wire::ImmediateType::heartbeat_ack:
+      heartbeat_.on_answer();
+      return;
+    case wire::ImmediateType::io_response:
+    case wire::ImmediateType::io_response_invalidated: return fail(Errc::protocol_violation);
+  }
+  // Other types are for peers that know them.
+}
+
+void Channel::on_request(std::uint32_t immediate) {
+  if (!shared_.gate.open()) return fail(Errc::protocol_violation);
+  Chunks& chunks = *shared_.chunks;
+  const auto [chunk, offset] = immediate_.decode(immediate);
+  if (chunk >= chunks.count() || offset >= chunks.chunk_size()) return fail(Errc::protocol_violation);
+  if (!chunks.acquire(chunk)) return fail(Errc::protocol_violation);
+  // The peer may still be able to write here: copy once, then look only at the copy.
+  std::array<std::byte, wire::kRtrsMessageMax> header;
+  const std::size_t size = std::min<std::size_t>(header.size(), chunks.chunk_size() - offset);
+  std::copy_n(chunks.bytes(chunk).begin() + offset, size, header.begin());
+  const auto parsed = wire::parse_io_request(std::span(header).first(size), offset, shared_.options.header_size);
+  if (!parsed) return fail(parsed.error());
+
+  RequestImpl& request = shared_.requests->slot(chunk);
+  ++outstanding_;
+  counters_.started(parsed->read ? Direction::read : Direction::write, offset);
+  // A reply shorter than its room would leave bytes of the answer undefined at the client.
+  if (!take(request, chunk, *parsed)) return respond(request, EINVAL);
+  shared_.handler.on_request(request);
+}
+
+bool Channel::take(RequestImpl& request, std::uint32_t chunk, const wire::IoRequest& parsed) {
+  const auto bytes = shared_.chunks->bytes(chunk);
+  RNBD_ASSERT(request.channel_ == nullptr);
+  request.channel_ = this;
+  request.chunk_ = chunk;
+  request.direction_ = parsed.read ? Direction::read : Direction::write;
+  std::byte* const copy = parsed.usr_len <= RequestImpl::kUsualMessage ? request.message_copy_.data()
+                                                                       : shared_.requests->long_message(chunk);
+  std::copy_n(bytes.begin() + parsed.data_length, parsed.usr_len, copy);
+  request.message_ = {copy, parsed.usr_len};
+  request.data_ = bytes.first(parsed.data_length);
+  request.has_target_ = parsed.has_target;
+  request.need_invalidate_ = parsed.need_invalidate;
+  request.target_ = parsed.target;
+  request.reply_length_ = parsed.has_target ? parsed.target.length : 0;
+  return !parsed.has_target || parsed.target.length == parsed.data_length;
+}
+
+Session& RequestImpl::session() { return channel_->session(); }
+std::size_t RequestImpl::loop_index() const { return channel_->loop_index(); }
+void RequestImpl::respond(int error) {
+  RNBD_ASSERT(channel_ != nullptr);
+  channel_->respond(*this, error);
+}
+
+// ---- Answering ----
+
+void Channel::respond(RequestImpl& request, int error) {
+  RNBD_ASSERT(request.channel_ == this);
+  request.error_ = error;
+  if (closed_) {
+    discard(request);
+    return maybe_finished();
+  }
+  waiting_.push_back(request);
+  post_waiting();
+}
+
+void Channel::post_waiting() {
+  while (!closing_ && !waiting_.empty() && credits_ >= kItemsPerResponse) post_response(waiting_.pop_front());
+}
+
+void Channel::post_response(RequestImpl& request) {
+  using Op = fabric::Work::Op;
+  std::array<fabric::Work, kItemsPerResponse> batch;
+  std::uint32_t items = 0;
+  const iovec data{request.data_.data(), request.reply_length_};
+  if (request.error_ == 0 && request.has_target_) {
+    batch[items++] = {.op = Op::write, .local = {&data, 1}, .remote = {request.target_.address, request.target_.key, 0}};
+  }
+  // Where the fabric cannot do it, the plain answer makes the client invalidate its key itself.
+  const bool invalidate = request.need_invalidate_ && can_invalidate_;
+  if (invalidate) batch[items++] = {.op = Op::send_invalidate, .invalidate_key = request.target_.key};
+  fabric::Work& answer = batch[items++];
+  answer.op = Op::write_imm;
+  answer.immediate = wire::encode_response(request.chunk_, request.error_, invalidate);
+  answer.cookie = items;
+
+  credits_ -= items;
+  --outstanding_;
+  counters_.inflight.subtract();
+  request.channel_ = nullptr;
+  shared_.chunks->release(request.chunk_);  // before the answer, as the client may use it right after
+  if (auto error = connection_->post(std::span(batch).first(items))) fail(error);
+}
+
+void Channel::on_done(std::uint64_t cookie, std::error_code error) {
+  if (cookie == kHeartbeatCookie) {
+    --heartbeats_posted_;
+    if (!closing_ && heartbeat_ack_waits_) {
+      heartbeat_ack_waits_ = false;
+      post_heartbeat(wire::kHeartbeatAckImmediate);
+    } else if (!closing_ && heartbeat_waits_) {
+      heartbeat_waits_ = false;
+      post_heartbeat(wire::kHeartbeatImmediate);
+    }
+  } else if (cookie != kInfoSentCookie) {
+    credits_ += static_cast<std::uint32_t>(cookie);
+    post_waiting();
+  }
+  if (error) fail(error);
+}
+
+// ---- Heartbeat ----
+
+std::uint64_t Channel::received_count() const {
+  std::uint64_t sum = 0;
+  for (std::uint16_t cid = 0; cid < shared_.connections; ++cid) sum += shared_.counters[cid].received.get();
+  return sum;
+}
+
+void Channel::send_heartbeat() { queue_heartbeat(wire::kHeartbeatImmediate); }
+
+void Channel::on_heartbeat_lost() { fail(Errc::heartbeat_lost); }
+
+// Waits its turn when the peer does not take what we send, so a flood of heartbeats costs nothing.
+void Channel::queue_heartbeat(std::uint32_t immediate) {
+  if (closing_) return;
+  if (heartbeats_posted_ < kHeartbeatsPostedMax) return post_heartbeat(immediate);
+  (immediate == wire::kHeartbeatImmediate ? heartbeat_waits_ : heartbeat_ack_waits_) = true;
+}
+
+void Channel::post_heartbeat(std::uint32_t immediate) {
+  const fabric::Work work{.op = fabric::Work::Op::write_imm, .immediate = immediate, .cookie = kHeartbeatCookie};
+  if (auto error = connection_->post({&work, 1})) return fail(error);
+  ++heartbeats_posted_;
+}
+
+}  // namespace rnbd::rtrs::server
