@@ -1,0 +1,137 @@
+"""Daemons that die, hang and come back under load; nothing may be lost, and nothing may hang."""
+import os
+import signal
+import subprocess
+import time
+
+from harness import MIB, EndToEnd, need, run, wait_until
+
+FAST = 'heartbeat_interval = "200ms"\nheartbeat_missed_max = 3\n'
+
+
+class Failures(EndToEnd):
+    def both(self, client_extra="", frontend="nbd", server_extra=FAST):
+        self.start_server(extra=server_extra)
+        self.start_client(frontend=frontend, extra=FAST + 'reconnect_delay = "50ms"\nreconnect_delay_max = "500ms"\n' + client_extra)
+
+    def fio_verify(self, uri, size="48m", extra=()):
+        return subprocess.Popen(
+            ["fio", "--name=verify", "--ioengine=nbd", f"--uri={uri}", "--rw=randrw", "--bs=4k", "--iodepth=16",
+             f"--size={size}", "--verify=crc32c", "--verify_fatal=1", "--verify_backlog=256", "--randseed=3", *extra],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def finish(self, fio, seconds=180):
+        try:
+            output, _ = fio.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            fio.kill()
+            output, _ = fio.communicate()
+            self.fail(f"fio hung:\n{output[-3000:]}\n{self.client.text()[-3000:]}")
+        self.assertEqual(fio.returncode, 0, output[-4000:] + self.client.text()[-3000:])
+
+    def writes_done(self):
+        return self.devices()[0]["writes"]
+
+    def wait_for_io(self, more=200):
+        start = self.writes_done()
+        wait_until(lambda: self.writes_done() > start + more, "I/O to flow")
+
+    def test_server_killed_and_restarted_under_verify_load(self):
+        need("fio")
+        self.both()
+        self.volume("disk0", 64 * MIB)
+        fio = self.fio_verify(self.map("disk0")["nbd"])
+        for _ in range(3):
+            self.wait_for_io()
+            self.server.kill()
+            wait_until(lambda: self.devices()[0]["state"] != "open", "the client to notice")
+            self.start_server(extra=FAST)
+            wait_until(lambda: self.devices()[0]["state"] == "open", "the volume to be back")
+        self.finish(fio)
+
+    def test_server_frozen_longer_than_the_heartbeat_under_verify_load(self):
+        need("fio")
+        self.both()
+        self.volume("disk0", 64 * MIB)
+        fio = self.fio_verify(self.map("disk0")["nbd"])
+        self.wait_for_io()
+        os.kill(self.server.pid, signal.SIGSTOP)
+        try:
+            wait_until(lambda: self.devices()[0]["state"] != "open", "the client to notice", 20)
+        finally:
+            os.kill(self.server.pid, signal.SIGCONT)
+        wait_until(lambda: self.devices()[0]["state"] == "open", "the volume to be back", 60)
+        self.finish(fio)
+
+    def test_client_killed_in_mid_io_leaves_the_server_clean(self):
+        need("fio")
+        self.both()
+        self.volume("disk0", 64 * MIB)
+        fio = self.fio_verify(self.map("disk0")["nbd"])
+        self.wait_for_io()
+        self.client.kill()
+        fio.communicate(timeout=60)
+        self.assertNotEqual(fio.returncode, 0)  # its disk is gone
+        wait_until(lambda: not self.server_json("list")["sessions"], "the server to drop the session")
+        (self.dir / "client-admin.sock").unlink(missing_ok=True)
+        self.start_client(extra=FAST)
+        self.map("disk0")  # rw: the dead client's lock is gone
+
+    def test_hold_timeout_fails_the_whole_device_and_says_so(self):
+        need("nbdsh")
+        self.both(client_extra='hold_timeout = "1s"\n')
+        self.volume("disk0", 16 * MIB)
+        uri = self.map("disk0")["nbd"]
+        self.server.kill()
+        started = time.monotonic()
+        failed = run("nbdsh", "-u", uri, "-c", "h.pwrite(bytes(4096), 0)", check=False, timeout=30)
+        self.assertNotEqual(failed.returncode, 0)
+        self.assertLess(time.monotonic() - started, 15)
+        self.assertEqual(self.devices()[0]["state"], "failed")
+
+    def test_unmap_returns_while_the_server_is_dead(self):
+        self.both()
+        self.volume("disk0", 16 * MIB)
+        self.map("disk0")
+        self.server.kill()
+        started = time.monotonic()
+        self.rnbd("unmap", "rnbd0", "--force", timeout=30)
+        self.assertLess(time.monotonic() - started, 15)
+        self.assertEqual(self.devices(), [])
+
+    def test_sigterm_closes_volumes_on_the_server(self):
+        self.both()
+        self.volume("disk0", 16 * MIB)
+        self.map("disk0")
+        self.assertEqual(len(self.server_json("list")["opens"]), 1)
+        self.assertEqual(self.client.terminate(), 0)
+        wait_until(lambda: not self.server_json("list")["opens"], "the volume to be closed")
+        self.assertEqual(self.server.terminate(), 0)
+
+    def test_the_client_ends_on_sigterm_while_the_server_is_frozen(self):
+        self.both()
+        self.volume("disk0", 16 * MIB)
+        self.map("disk0")
+        os.kill(self.server.pid, signal.SIGSTOP)
+        try:
+            self.assertEqual(self.client.terminate(30), 0)
+        finally:
+            os.kill(self.server.pid, signal.SIGCONT)
+
+    def test_a_second_server_cannot_serve_a_volume_for_writing(self):
+        self.both()
+        self.volume("disk0", 16 * MIB)
+        self.map("disk0")
+        first_port, first, self.port = self.port, self.server, self.port + 1 if self.port < 65000 else self.port - 1
+        (self.dir / "server-admin.sock").rename(self.dir / "first-admin.sock")
+        self.start_server()
+        refused = self.rnbd(*self.map_words("disk0", session="other"), check=False)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertRegex(refused.stderr, "(?i)busy|in use|locked")
+        self.assertTrue(first.alive())
+        self.port = first_port
+
+
+if __name__ == "__main__":
+    import unittest
+    unittest.main()
