@@ -1,0 +1,50 @@
+#pragma once
+// The keys a peer may use on one connection: the memories of its domain, and this connection's own windows.
+// Lives on the connection's loop.
+
+#include <vector>
+
+#include "fabric/iwarp/cursor.h"
+#include "fabric/iwarp/domain.h"
+
+namespace rnbd::fabric::iwarp {
+
+enum class KeyFault : std::uint8_t {
+  none,
+  stag,    // names nothing, or something no longer there
+  access,  // no right to write, or the gate is shut
+  wrap,    // offset and length together pass 2^64
+  bounds,  // not within what the key names
+};
+
+class Keys {
+ public:
+  Keys(const IwarpDomain& domain, Random& random, std::uint32_t windows);
+
+  // EINVAL for a range too long to describe, EBUSY when exposed already.
+  Result<RemoteSpan> expose(std::uint32_t window, std::span<const iovec> local);
+  void hide(std::uint32_t window);
+
+  // Whether the peer may write `n` > 0 bytes at `offset` now; if so `target` is set there.
+  KeyFault resolve(std::uint32_t stag, std::uint64_t offset, std::uint64_t n, Cursor& target) const;
+
+  enum class Invalidation : std::uint8_t { allowed, unknown, not_a_window };
+  Invalidation may_invalidate(std::uint32_t stag) const;
+  void invalidate(std::uint32_t stag);  // of an exposed window
+
+ private:
+  struct Window {
+    bool exposed = false;
+    std::uint8_t key = 0;
+    std::uint64_t base = 0;
+    std::uint64_t length = 0;
+    std::vector<iovec> parts;
+  };
+  const Window* find_window(std::uint32_t slot, std::uint8_t key) const;
+
+  const IwarpDomain& domain_;
+  Random& random_;
+  std::vector<Window> windows_;
+};
+
+}  // namespace rnbd::fabric::iwarp
