@@ -71,7 +71,7 @@ struct PathInfo {
 struct SessionOptions {
   std::string name;                          // 1..254 bytes, without '/' and '.'
   std::vector<fabric::PathAddress> paths;    // at least one
-  HeartbeatOptions heartbeat;
+  HeartbeatOptions heartbeat{};
   Duration connect_timeout = std::chrono::seconds(5);    // per connection, and for the info response
   Duration reconnect_delay = std::chrono::seconds(1);    // first delay; doubles up to the maximum
   Duration reconnect_delay_max = std::chrono::seconds(30);

@@ -22,7 +22,7 @@ struct ServerOptions {
   std::uint32_t queue_depth = 512;         // 2..65535, with max_chunk_size within 28 bits together
   std::uint32_t max_chunk_size = 131072;   // bytes, power of two, at least 8192
   std::uint32_t header_size = 4096;        // of each chunk, for messages
-  HeartbeatOptions heartbeat;
+  HeartbeatOptions heartbeat{};
   Duration handshake_timeout = std::chrono::seconds(5);  // from first connection to info request
   std::uint32_t max_sessions = 256;
   std::uint32_t max_paths_per_session = 16;
