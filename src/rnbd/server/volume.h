@@ -11,6 +11,7 @@
 #include "block/device.h"
 #include "rnbd/server/exports.h"
 #include "rnbd/server/range_order.h"
+#include "rtrs/counters.h"
 
 namespace rnbd::server {
 
@@ -36,16 +37,6 @@ struct Volume {
   std::uint32_t mappings = 0;  // home's
 };
 
-// Written by one loop, read by any.
-class Counter {
- public:
-  void add(std::uint64_t n) { value_.store(get() + n, std::memory_order_relaxed); }
-  std::uint64_t get() const { return value_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<std::uint64_t> value_{0};
-};
-
 // A mapping (one open of one session) as one loop sees it. Owned by Exports, used by its loop from attach to
 // drained; afterwards only the counters are looked at.
 struct alignas(64) LoopMapping {
@@ -58,7 +49,7 @@ struct alignas(64) LoopMapping {
   std::uint32_t inflight = 0;
   std::function<void()> drained;  // set when closing
 
-  Counter reads, read_bytes, writes, write_bytes, errors;
+  rtrs::Counter reads, read_bytes, writes, write_bytes, errors;
 };
 
 }  // namespace rnbd::server

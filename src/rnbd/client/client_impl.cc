@@ -1,0 +1,232 @@
+#include "rnbd/client/client_impl.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/log.h"
+
+namespace rnbd::client {
+namespace {
+
+// Which part of connecting failed, for the words to the user.
+Stage stage_of(const std::error_code& error) {
+  for (const Errc errc : {Errc::not_rtrs_peer, Errc::version_mismatch, Errc::handshake_timeout, Errc::handshake_closed,
+                          Errc::protocol_violation, Errc::bad_geometry}) {
+    if (error == errc) return Stage::handshake;
+  }
+  return Stage::connect;
+}
+
+}  // namespace
+
+std::string normal_path(std::string_view path) {
+  std::string out = path.starts_with('/') ? "/" : "";
+  while (!path.empty()) {
+    const std::size_t end = std::min(path.find('/'), path.size());
+    const std::string_view part = path.substr(0, end);
+    path.remove_prefix(std::min(end + 1, path.size()));
+    if (part.empty() || part == ".") continue;
+    if (!out.empty() && out.back() != '/') out += '/';
+    out += part;
+  }
+  return out;
+}
+
+ClientImpl::ClientImpl(std::span<Loop* const> loops, std::size_t home, SessionFactory factory, ClientOptions options)
+    : home_(*loops[home]), factory_(std::move(factory)), options_(std::move(options)) {
+  for (Loop* loop : loops) lanes_.push_back(std::make_unique<ClientLane>(*loop));
+}
+
+ClientImpl::~ClientImpl() {
+  RNBD_ASSERT(devices_.empty());
+  RNBD_ASSERT(session_ == nullptr);
+}
+
+// A device's answer may end devices, so walk over those there were.
+template <class F>
+void ClientImpl::each_device(F&& f) {
+  std::vector<std::uint64_t> serials;
+  for (const auto& device : devices_) serials.push_back(device->serial());
+  for (const std::uint64_t serial : serials) {
+    if (RemoteDeviceImpl* device = find_device(serial)) f(*device);
+  }
+}
+
+// ---- commands ----
+
+void ClientImpl::open_device(DeviceOptions options, std::function<void(tl::expected<RemoteDevice*, Failure>)> done) {
+  const auto refuse = [&](std::error_code error) {
+    home_.post([done = std::move(done), error] { done(tl::unexpected(Failure{Stage::open, error})); });
+  };
+  if (options.path.size() > wire::kDeviceNameMax) return refuse(make_error_code(Errc::too_long));
+  if (!wire::valid_device_name(options.path)) return refuse(from_errno(EINVAL));
+  for (const auto& device : devices_) {
+    if (device->state() == DeviceState::unmapped) continue;
+    if (normal_path(device->options().path) == normal_path(options.path)) return refuse(from_errno(EEXIST));
+  }
+  if (closed_) return refuse(make_error_code(Errc::session_closed));
+  devices_.push_back(std::make_unique<RemoteDeviceImpl>(*this, ++last_serial_, std::move(options), std::move(done)));
+  if (link_ == Link::none) return connect();
+  if (link_ == Link::ready) devices_.back()->on_session_ready();
+}
+
+void ClientImpl::close_device(RemoteDevice& device, std::function<void(std::error_code)> done) {
+  static_cast<RemoteDeviceImpl&>(device).unmap(std::move(done));
+}
+
+void ClientImpl::fail_device(RemoteDevice& device) {
+  static_cast<RemoteDeviceImpl&>(device).fail(make_error_code(Errc::device_failed));
+}
+
+void ClientImpl::close(std::function<void()> done) {
+  RNBD_ASSERT(!closed_);
+  closed_ = std::move(done);
+  if (link_ == Link::none) return home_.post([this] { maybe_closed(); });
+  if (link_ == Link::ending) return;
+  session_->close();
+}
+
+std::vector<RemoteDevice*> ClientImpl::devices() {
+  std::vector<RemoteDevice*> all;
+  for (const auto& device : devices_) {
+    if (device->state() != DeviceState::init && device->state() != DeviceState::unmapped) all.push_back(device.get());
+  }
+  return all;
+}
+
+RemoteDeviceImpl* ClientImpl::find_device(std::uint64_t serial) {
+  for (const auto& device : devices_) {
+    if (device->serial() == serial) return device.get();
+  }
+  return nullptr;
+}
+
+void ClientImpl::remove_device(RemoteDeviceImpl& device) {
+  std::erase_if(devices_, [&](const auto& owned) { return owned.get() == &device; });
+  home_.post([this] { maybe_closed(); });
+}
+
+// Nobody waits for this open any more: give it back, unless the same name was opened anew and shares the id.
+void ClientImpl::on_late_open(const std::string& path, std::uint32_t device_id) {
+  const bool shared = std::any_of(devices_.begin(), devices_.end(), [&](const auto& device) {
+    return device->options().path == path && device->state() != DeviceState::unmapped;
+  });
+  if (!shared && link_ == Link::ready) calls_.close(session_->service_lane(), device_id, [](std::error_code) {});
+}
+
+// ---- the session ----
+
+void ClientImpl::connect() {
+  auto session = factory_(*this, options_.session);
+  if (!session) {
+    each_device([&](RemoteDeviceImpl& device) { device.on_session_lost(Stage::connect, session.error()); });
+    return;
+  }
+  session_ = std::move(*session);
+  link_ = Link::connecting;
+  session_->open();
+}
+
+void ClientImpl::on_session_connected() {
+  link_ = Link::greeting;
+  ++connect_count_;
+  if (!std::exchange(lanes_attached_, true)) attach_lanes();
+  if (const std::error_code error = check_session(session_->limits())) {
+    log_error("session {}: {}", printable(options_.session.name), error.message());
+    each_device([&](RemoteDeviceImpl& device) {
+      device.state() == DeviceState::init ? device.on_session_lost(Stage::handshake, error) : device.fail(error);
+    });
+    link_ = Link::ending;
+    return session_->close();
+  }
+  options_.session.paths.size() > 1 ? close_old_ids() : greet();
+}
+
+void ClientImpl::attach_lanes() {
+  for (std::size_t i = 0; i < lanes_.size(); ++i) {
+    lanes_[i]->loop().post([&lane = *lanes_[i], &carrier = session_->lane(i)] { lane.attach(carrier); });
+  }
+}
+
+// With several paths the one that came back proves nothing about the others: on the server the session, and
+// with it the device ids, may have lived on. Ids that are closed now cannot be hit by anything old. All are
+// closed before any is opened, because a new session would give the same numbers again.
+void ClientImpl::close_old_ids() {
+  auto left = std::make_shared<std::size_t>(1);  // shared by the calls on their way
+  const auto one_done = [this, left, connect_count = connect_count_](std::error_code) {
+    if (--*left == 0 && connect_count == connect_count_ && link_ == Link::greeting) greet();
+  };
+  for (const auto& device : devices_) {
+    if (!device->old_id()) continue;
+    ++*left;
+    calls_.close(session_->service_lane(), *device->old_id(), one_done);
+  }
+  one_done({});
+}
+
+void ClientImpl::greet() {
+  calls_.session_info(session_->service_lane(), [this, connect_count = connect_count_](Result<std::uint8_t> version) {
+    on_greeted(connect_count, version);
+  });
+}
+
+void ClientImpl::on_greeted(std::uint64_t connect_count, Result<std::uint8_t> version) {
+  if (connect_count != connect_count_ || link_ != Link::greeting) return;  // lost meanwhile
+  if (!version) {
+    if (version.error() == Errc::path_lost || version.error() == Errc::session_closed ||
+        version.error() == from_errno(ENOTCONN)) {
+      return;  // on_session_disconnected says the rest
+    }
+    each_device([&](RemoteDeviceImpl& device) {
+      if (device.state() == DeviceState::init) device.on_session_lost(Stage::handshake, version.error());
+    });
+  }
+  link_ = Link::ready;
+  each_device([](RemoteDeviceImpl& device) { device.on_session_ready(); });
+}
+
+void ClientImpl::on_session_disconnected(std::error_code why) {
+  link_ = Link::away;
+  log_warning("session {}: disconnected: {}", printable(options_.session.name), why.message());
+  each_device([&](RemoteDeviceImpl& device) { device.on_session_lost(Stage::handshake, why); });
+}
+
+void ClientImpl::on_session_closed(std::error_code why) {
+  link_ = Link::ending;
+  each_device([&](RemoteDeviceImpl& device) {
+    device.on_session_lost(stage_of(why), why);
+    if (device.state() == DeviceState::open || device.state() == DeviceState::closed) device.fail(why);
+  });
+  detach_lanes();
+}
+
+void ClientImpl::detach_lanes() {
+  auto left = std::make_shared<std::size_t>(lanes_.size() + 1);  // shared by the calls on their way
+  const auto one_done = [this, left] {
+    if (--*left == 0) on_detached();
+  };
+  for (const auto& lane : lanes_) {
+    lane->loop().post([this, &lane = *lane, one_done] {
+      lane.detach([this, one_done] { home_.post(one_done); });
+    });
+  }
+  calls_.when_idle([this, one_done] { home_.post(one_done); });
+}
+
+// The session is gone. Devices that were asked for meanwhile start with a new one.
+void ClientImpl::on_detached() {
+  session_.reset();
+  link_ = Link::none;
+  lanes_attached_ = false;
+  if (closed_) return maybe_closed();
+  const bool wanted = std::any_of(devices_.begin(), devices_.end(),
+                                  [](const auto& device) { return device->state() == DeviceState::init; });
+  if (wanted) connect();
+}
+
+// After close(): the caller is told when devices that were still being opened are gone as well.
+void ClientImpl::maybe_closed() {
+  if (closed_ && link_ == Link::none && devices_.empty()) std::exchange(closed_, nullptr)();
+}
+
+}  // namespace rnbd::client

@@ -1,0 +1,50 @@
+#include "rnbd/client/device_state.h"
+
+#include <cerrno>
+
+namespace rnbd::client {
+namespace {
+
+constexpr bool kMoves[kDeviceStates][kDeviceStates] = {
+    // to: init, open,  closed, failed, unmapped
+    {false, true, false, true, true},    // init
+    {false, false, true, true, true},    // open
+    {false, true, false, true, true},    // closed
+    {false, false, false, false, true},  // failed: only an unmap ends it, so nothing old is ever repeated
+    {false, false, false, false, false}, // unmapped
+};
+
+}  // namespace
+
+bool may_move(DeviceState from, DeviceState to) {
+  return kMoves[static_cast<std::size_t>(from)][static_cast<std::size_t>(to)];
+}
+
+const char* device_state_name(DeviceState state) {
+  switch (state) {
+    case DeviceState::init: return "init";
+    case DeviceState::open: return "open";
+    case DeviceState::closed: return "closed";
+    case DeviceState::failed: return "failed";
+    case DeviceState::unmapped: return "unmapped";
+  }
+  return "unknown";
+}
+
+const char* access_mode_name(AccessMode mode) {
+  switch (mode) {
+    case AccessMode::ro: return "ro";
+    case AccessMode::rw: return "rw";
+    case AccessMode::migration: return "migration";
+  }
+  return "unknown";
+}
+
+Result<AccessMode> parse_access_mode(std::string_view text) {
+  for (const AccessMode mode : {AccessMode::ro, AccessMode::rw, AccessMode::migration}) {
+    if (text == access_mode_name(mode)) return mode;
+  }
+  return fail_errno(EINVAL);
+}
+
+}  // namespace rnbd::client

@@ -1,0 +1,288 @@
+#include "rnbd/client/remote_device_impl.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/log.h"
+
+namespace rnbd::client {
+namespace {
+
+constexpr Duration kRetryDelay = std::chrono::milliseconds(200);
+constexpr Duration kRetryDelayMax = std::chrono::seconds(5);
+constexpr Duration kOpenPatience = std::chrono::seconds(30);  // a server may have to wake a disk
+// Twice the time a frame may live in the network, after a path died beside others that live on.
+constexpr Duration kFenceDelay = std::chrono::seconds(1);
+
+std::string display_name(const DeviceHost& host, const DeviceOptions& options) {
+  return options.path + "@" + host.session_options().name;
+}
+
+wire::AccessMode wire_mode(AccessMode mode) { return static_cast<wire::AccessMode>(mode); }
+
+}  // namespace
+
+RemoteDeviceImpl::RemoteDeviceImpl(DeviceHost& host, std::uint64_t serial, DeviceOptions options, Opened opened)
+    : host_(host), serial_(serial), options_(std::move(options)), name_(display_name(host, options_)),
+      opened_(std::move(opened)),
+      hold_timer_(Timer::of<&RemoteDeviceImpl::on_hold_expired>(host.home(), this)),
+      retry_timer_(Timer::of<&RemoteDeviceImpl::on_retry>(host.home(), this)),
+      patience_timer_(Timer::of<&RemoteDeviceImpl::on_patience_over>(host.home(), this)) {
+  for (const auto& lane : host_.lanes()) {
+    auto part = std::make_unique<LaneDevice>();
+    part->lane = lane.get();
+    // The device cannot go before the lanes are told, and they answer after this message.
+    part->lost = [this](std::uint32_t generation) {
+      host_.home().post([this, generation] { on_lost(generation); });
+    };
+    lanes_.push_back(std::move(part));
+  }
+}
+
+// ---- what users see ----
+
+block::Limits RemoteDeviceImpl::limits() const {
+  block::Limits limits = shown_;
+  limits.size = size_.load(std::memory_order_relaxed);
+  return limits;
+}
+
+Result<std::unique_ptr<block::Queue>> RemoteDeviceImpl::open_queue(Loop& loop) {
+  for (const auto& part : lanes_) {
+    if (&part->lane->loop() == &loop) return std::make_unique<RemoteQueue>(*part);
+  }
+  return fail_errno(EINVAL);  // a loop without a lane of this client
+}
+
+DeviceCounters RemoteDeviceImpl::counters() const {
+  DeviceCounters sum;
+  for (const auto& part : lanes_) {
+    const LaneCounters& lane = part->counters;
+    sum.reads += lane.reads.get();
+    sum.read_bytes += lane.read_bytes.get();
+    sum.writes += lane.writes.get();
+    sum.write_bytes += lane.write_bytes.get();
+    sum.others += lane.others.get();
+    sum.errors += lane.errors.get();
+    sum.inflight += lane.inflight.get();
+  }
+  if (state_ == DeviceState::closed) sum.held = sum.inflight;
+  return sum;
+}
+
+// ---- states ----
+
+void RemoteDeviceImpl::move_to(DeviceState next) {
+  RNBD_ASSERT(may_move(state_, next));
+  log_debug("<{}>: {} -> {}", printable(name_), device_state_name(state_), device_state_name(next));
+  state_ = next;
+  hold_timer_.disarm();
+  retry_timer_.disarm();
+  if (next == DeviceState::closed && options_.hold_timeout > Duration{0}) hold_timer_.arm_after(options_.hold_timeout);
+}
+
+// Runs `tell` on every lane's loop, then `then` here.
+void RemoteDeviceImpl::tell_lanes(std::function<void(LaneDevice&)> tell, std::function<void()> then) {
+  auto left = std::make_shared<std::size_t>(lanes_.size());  // shared by the calls on their way
+  for (const auto& part : lanes_) {
+    part->lane->loop().post([this, tell, then, left, part = part.get()] {
+      tell(*part);
+      if (!then) return;
+      host_.home().post([then, left] {
+        if (--*left == 0) then();
+      });
+    });
+  }
+}
+
+void RemoteDeviceImpl::on_session_ready() {
+  retry_delay_ = kRetryDelay;
+  old_id_.reset();
+  if (state_ == DeviceState::init || state_ == DeviceState::closed) recover();
+}
+
+void RemoteDeviceImpl::on_session_lost(Stage stage, std::error_code why) {
+  if (device_id_) old_id_ = device_id_;
+  device_id_.reset();
+  fence_first_ = false;  // the path accepted anew is the fence
+  if (state_ == DeviceState::init) return open_failed(opening_ ? Stage::open : stage, why);
+  if (state_ == DeviceState::unmapped) return unmap_next();
+  if (state_ == DeviceState::failed) return;
+  last_error_ = why;
+  if (state_ == DeviceState::closed) return retry_timer_.disarm();
+  move_to(DeviceState::closed);
+  tell_lanes([](LaneDevice& part) { part.shut(); }, nullptr);
+}
+
+// A lane had a message come back with its fate unknown, or the server no longer knows the device.
+void RemoteDeviceImpl::on_lost(std::uint32_t generation) {
+  if (generation != generation_ || state_ != DeviceState::open) return;
+  log_warning("<{}>: lost on the server, opening it anew", printable(name_));
+  move_to(DeviceState::closed);
+  tell_lanes([](LaneDevice& part) { part.shut(); }, nullptr);
+  fence_first_ = true;
+  retry_delay_ = kRetryDelay;
+  if (host_.ready_session() != nullptr) recover();
+}
+
+void RemoteDeviceImpl::fail(std::error_code why) {
+  if (state_ == DeviceState::init) return open_failed(Stage::open, why);
+  if (state_ == DeviceState::failed || state_ == DeviceState::unmapped) return;
+  log_error("<{}>: failed: {}", printable(name_), why.message());
+  last_error_ = why;
+  move_to(DeviceState::failed);
+  tell_lanes([](LaneDevice& part) { part.fail(); }, nullptr);
+}
+
+void RemoteDeviceImpl::on_hold_expired() {
+  fail(last_error_ ? last_error_ : make_error_code(Errc::device_failed));
+}
+
+// ---- opening ----
+
+void RemoteDeviceImpl::recover() {
+  if (opening_ || fencing_) return;  // its end decides how to go on
+  fence_first_ && device_id_ ? send_fence() : send_open();
+}
+
+// The answer to CLOSE says that nothing of this device runs on the server any more.
+void RemoteDeviceImpl::send_fence() {
+  fencing_ = true;
+  host_.calls().close(host_.ready_session()->service_lane(), *device_id_,
+                      [&host = host_, serial = serial_](std::error_code error) {
+    RemoteDeviceImpl* self = host.find_device(serial);
+    if (self == nullptr) return;
+    self->fencing_ = false;
+    if (!error) {
+      self->device_id_.reset();
+      self->fence_first_ = false;
+      self->retry_delay_ = kFenceDelay;
+    }
+    if (self->state_ == DeviceState::unmapped) return self->unmap_next();
+    self->retry_later();
+  });
+}
+
+void RemoteDeviceImpl::send_open() {
+  opening_ = true;
+  if (state_ == DeviceState::init) patience_timer_.arm_after(std::max(kOpenPatience, host_.session_options().connect_timeout));
+  host_.calls().open(host_.ready_session()->service_lane(), {wire_mode(options_.mode), options_.path},
+                     [&host = host_, serial = serial_, path = options_.path](Result<wire::OpenResponse> response) {
+    if (RemoteDeviceImpl* self = host.find_device(serial)) return self->on_open_answer(std::move(response));
+    if (response) host.on_late_open(path, response->device_id);
+  });
+}
+
+void RemoteDeviceImpl::on_open_answer(Result<wire::OpenResponse> response) {
+  opening_ = false;
+  if (leaving_) {  // nobody waited for it
+    if (response) host_.on_late_open(options_.path, response->device_id);
+    return;
+  }
+  if (response && host_.ready_session() != nullptr) device_id_ = response->device_id;
+  if (state_ == DeviceState::unmapped) return unmap_next();
+  if (state_ == DeviceState::failed) return;
+  if (!response) return open_refused(response.error());
+  if (host_.ready_session() == nullptr) return;  // lost again meanwhile; the next session opens it
+  const auto limits = volume_limits(*response, host_.ready_session()->limits(), options_.mode == AccessMode::ro);
+  std::error_code error = limits ? std::error_code{} : limits.error();
+  if (!error && state_ == DeviceState::closed) error = check_reopened(this->limits(), limits->shown);
+  if (!error) return accept(response->device_id, *limits);
+  host_.calls().close(host_.ready_session()->service_lane(), *device_id_, [](std::error_code) {});
+  device_id_.reset();
+  state_ == DeviceState::init ? open_failed(Stage::open, error) : fail(error);
+}
+
+void RemoteDeviceImpl::accept(std::uint32_t device_id, const VolumeLimits& limits) {
+  const bool first = state_ == DeviceState::init;
+  patience_timer_.disarm();
+  if (first) shown_ = limits.shown;
+  const bool grown = !first && limits.shown.size != size_.load(std::memory_order_relaxed);
+  size_.store(limits.shown.size, std::memory_order_relaxed);
+  last_error_.clear();
+  move_to(DeviceState::open);
+  const auto open = [generation = ++generation_, device_id, limits](LaneDevice& part) {
+    part.open(generation, device_id, limits);
+  };
+  log_info("<{}>: open, {} bytes", printable(name_), limits.shown.size);
+  if (!first) {
+    tell_lanes(open, nullptr);
+    if (grown && watcher_ != nullptr) watcher_->on_resized(limits.shown.size);
+    return;
+  }
+  tell_lanes(open, [&host = host_, serial = serial_] {
+    RemoteDeviceImpl* self = host.find_device(serial);
+    if (self != nullptr && self->opened_) std::exchange(self->opened_, nullptr)(self);
+  });
+}
+
+void RemoteDeviceImpl::open_refused(std::error_code error) {
+  if (state_ == DeviceState::init) return open_failed(Stage::open, error);
+  if (!last_error_ || last_error_ != error) log_warning("<{}>: not opened again yet: {}", printable(name_), error.message());
+  last_error_ = error;
+  retry_later();
+}
+
+void RemoteDeviceImpl::retry_later() {
+  if (host_.ready_session() == nullptr || state_ != DeviceState::closed) return;
+  retry_timer_.arm_after(retry_delay_);
+  retry_delay_ = std::min(retry_delay_ * 2, kRetryDelayMax);
+}
+
+void RemoteDeviceImpl::on_retry() {
+  if (host_.ready_session() != nullptr) recover();
+}
+
+void RemoteDeviceImpl::open_failed(Stage stage, std::error_code error) {
+  patience_timer_.disarm();
+  last_error_ = error;
+  move_to(DeviceState::unmapped);
+  leave();
+  auto opened = std::exchange(opened_, nullptr);
+  host_.home().post([opened, stage, error] { opened(tl::unexpected(Failure{stage, error})); });
+}
+
+// ---- ending ----
+
+void RemoteDeviceImpl::unmap(std::function<void(std::error_code)> done) {
+  RNBD_ASSERT(state_ != DeviceState::unmapped);
+  unmapped_ = std::move(done);
+  move_to(DeviceState::unmapped);
+  patience_timer_.arm_after(host_.session_options().connect_timeout);
+  unmap_next();
+}
+
+void RemoteDeviceImpl::unmap_next() {
+  if (leaving_ || fencing_) return;
+  if (opening_) return;  // its answer may bring an id to be closed
+  if (!device_id_ || host_.ready_session() == nullptr) return leave();
+  fencing_ = true;
+  host_.calls().close(host_.ready_session()->service_lane(), *device_id_,
+                      [&host = host_, serial = serial_](std::error_code) {
+    RemoteDeviceImpl* self = host.find_device(serial);
+    if (self == nullptr) return;
+    self->fencing_ = false;
+    self->device_id_.reset();
+    self->unmap_next();
+  });
+}
+
+void RemoteDeviceImpl::on_patience_over() {
+  if (state_ == DeviceState::init) return open_failed(Stage::open, from_errno(ETIMEDOUT));
+  if (state_ == DeviceState::unmapped) leave();
+}
+
+// The lanes are told last; when they have answered nobody knows this device any more.
+void RemoteDeviceImpl::leave() {
+  if (std::exchange(leaving_, true)) return;
+  patience_timer_.disarm();
+  tell_lanes([](LaneDevice& part) { RNBD_ASSERT(part.queues.empty()); }, [this] {
+    auto done = std::exchange(unmapped_, nullptr);
+    auto opened = std::exchange(opened_, nullptr);  // closed before it was handed out
+    host_.remove_device(*this);
+    if (opened) opened(tl::unexpected(Failure{Stage::open, from_errno(ECANCELED)}));
+    if (done) done({});
+  });
+}
+
+}  // namespace rnbd::client
