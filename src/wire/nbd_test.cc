@@ -73,6 +73,7 @@ TEST(NbdInfo, RefusesLengthsThatDisagree) {
        }) {
     EXPECT_EQ(parse_nbd_info_request(from_hex(bytes)).error(), Errc::protocol_violation) << bytes;
   }
+  EXPECT_TRUE(parse_nbd_info_request(from_hex("00 00 10 00" + std::string(2 * 4096, '7') + "00 00")));
   EXPECT_EQ(parse_nbd_info_request(from_hex("ff ff ff ff | 00 00")).error(), Errc::too_long);
   EXPECT_EQ(parse_nbd_info_request(from_hex("00 00 10 01", 8192)).error(), Errc::too_long);
 }
@@ -81,6 +82,7 @@ TEST(NbdExportName, IsTheWholeData) {
   EXPECT_EQ(parse_nbd_export_name(from_hex("76 6f 6c")), "vol");
   EXPECT_EQ(parse_nbd_export_name({}), "");
   EXPECT_EQ(parse_nbd_export_name(from_hex("76 00")).error(), Errc::protocol_violation);
+  EXPECT_TRUE(parse_nbd_export_name(std::vector<std::byte>(4096, std::byte{'x'})));
   EXPECT_EQ(parse_nbd_export_name(std::vector<std::byte>(4097, std::byte{'x'})).error(), Errc::too_long);
 }
 

@@ -210,6 +210,7 @@ TEST(Carriage, DataIsExactlyAsLongAsTheOperation) {
   EXPECT_EQ(check(IoOp::read, 4096, read_of(0)), kInvalid);
   EXPECT_EQ(check(IoOp::read, 4096, {true, 4096, 2048}), kInvalid);
   EXPECT_EQ(check(IoOp::read, 4096, {true, 4096, 0}), kInvalid);
+  EXPECT_EQ(check(IoOp::read, 4096, {true, 8192, 4096}), kInvalid);
   EXPECT_EQ(check(IoOp::write, 4096, write_of(512)), kInvalid);
   EXPECT_EQ(check(IoOp::write, 4096, write_of(0)), kInvalid);
   EXPECT_EQ(check(IoOp::write, 0, write_of(4096)), kInvalid);
@@ -218,11 +219,13 @@ TEST(Carriage, DataIsExactlyAsLongAsTheOperation) {
 TEST(Carriage, DataMovesTheWayOfTheOperation) {
   EXPECT_EQ(check(IoOp::write, 4096, read_of(4096)), kInvalid);  // nobody wrote that room
   EXPECT_EQ(check(IoOp::read, 4096, write_of(4096)), kInvalid);
+  EXPECT_EQ(check(IoOp::read, 0, write_of(0)), kInvalid);
 }
 
 TEST(Carriage, K24_OperationsWithoutDataCarryNone) {
   EXPECT_EQ(check(IoOp::flush, 0, read_of(512)), kInvalid);
   EXPECT_EQ(check(IoOp::flush, 0, write_of(512)), kInvalid);
+  EXPECT_EQ(check(IoOp::flush, 0, {true, 0, 512}), kInvalid);
   EXPECT_EQ(check(IoOp::discard, 4096, write_of(4096)), kInvalid);
   EXPECT_EQ(check(IoOp::secure_erase, 4096, write_of(512)), kInvalid);
 }

@@ -128,9 +128,8 @@ layout::InfoRequest encode_info_request(std::string_view name) {
 Result<std::string> parse_info_request(ByteView bytes) {
   const auto in = load<layout::InfoRequest>(bytes);
   if (!in || in->type != number(RtrsType::info_request)) return fail(Errc::protocol_violation);
-  const auto end = std::find(in->name.begin(), in->name.end(), '\0');
-  if (end == in->name.end()) return fail(Errc::protocol_violation);
-  std::string name(in->name.begin(), end);
+  // Without a NUL it is all 255 bytes, one more than a valid name has.
+  std::string name(in->name.begin(), std::find(in->name.begin(), in->name.end(), '\0'));
   if (!valid_session_name(name)) return fail(Errc::protocol_violation);
   return name;
 }

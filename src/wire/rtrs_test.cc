@@ -237,7 +237,12 @@ TEST(InfoResponse, RefusesTablesThatDoNotAddUp) {
     const auto chunks = parse_info_response(encode_info_response(regions), kKernelLimits);
     return !chunks && chunks.error() == Errc::protocol_violation;
   };
-  EXPECT_TRUE(refused(regions_of(3, 131072)));        // 512 % 3
+  auto uneven = regions_of(3, 131072);                // 512 % 3, though it adds up
+  uneven[2].length = 510 * 131072;
+  EXPECT_TRUE(refused(uneven));
+  auto with_empty = regions_of(2, 0x04000000);
+  with_empty[0].length = 0;
+  EXPECT_TRUE(refused(with_empty));
   EXPECT_TRUE(refused(regions_of(1024, 131072)));     // more descriptors than chunks
   EXPECT_TRUE(refused(regions_of(512, 0)));
   EXPECT_TRUE(refused(regions_of(512, 131073)));
