@@ -135,17 +135,21 @@ bool World::step(TimePoint limit) {
   return true;
 }
 
-bool World::run_until(const std::function<bool()>& done, Duration limit) {
+bool World::try_until(const std::function<bool()>& done, Duration limit) {
   const TimePoint end = now_ + limit;
   while (!done()) {
     if (step(end)) continue;
     now_ = end;
-    if (done()) return true;
-    std::fprintf(stderr, "sim: RNBD_SIM_SEED=%llu: not done at %.6f s\n",
-                 static_cast<unsigned long long>(seed()), std::chrono::duration<double>(elapsed()).count());
-    return false;
+    return done();
   }
   return true;
+}
+
+bool World::run_until(const std::function<bool()>& done, Duration limit) {
+  if (try_until(done, limit)) return true;
+  std::fprintf(stderr, "sim: RNBD_SIM_SEED=%llu: not done at %.6f s\n", static_cast<unsigned long long>(seed()),
+               std::chrono::duration<double>(elapsed()).count());
+  return false;
 }
 
 void World::run_for(Duration time) {

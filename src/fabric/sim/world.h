@@ -30,7 +30,7 @@ namespace rnbd::fabric::sim {
 struct Options {
   std::uint64_t seed = 1;
   bool trace = false;  // each event as a line on stderr; also by RNBD_SIM_TRACE=1
-  Latency latency;     // of new links
+  Latency latency{};   // of new links
   Duration post_delay = std::chrono::microseconds(20);      // most from Loop::post to the call
   Duration timer_slack{};                                   // most that a timer is late
   Duration close_delay = std::chrono::microseconds(50);     // most from close() to on_closed
@@ -74,6 +74,7 @@ class World {
 
   // False when `limit` passed, or nothing is left to happen, before done(). Says the seed then.
   [[nodiscard]] bool run_until(const std::function<bool()>& done, Duration limit);
+  bool try_until(const std::function<bool()>& done, Duration limit);  // the same, and says nothing
   void run_for(Duration time);
   // False when after `limit` there are still events.
   bool run_until_idle(Duration limit);
