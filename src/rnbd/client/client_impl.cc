@@ -65,7 +65,8 @@ void ClientImpl::open_device(DeviceOptions options, std::function<void(tl::expec
     if (normal_path(device->options().path) == normal_path(options.path)) return refuse(from_errno(EEXIST));
   }
   if (closed_) return refuse(make_error_code(Errc::session_closed));
-  devices_.push_back(std::make_unique<RemoteDeviceImpl>(*this, ++last_serial_, std::move(options), std::move(done)));
+  DeviceHost& host = *this;
+  devices_.push_back(std::make_unique<RemoteDeviceImpl>(host, ++last_serial_, std::move(options), std::move(done)));
   if (link_ == Link::none) return connect();
   if (link_ == Link::ready) devices_.back()->on_session_ready();
 }

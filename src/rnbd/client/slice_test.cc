@@ -46,7 +46,7 @@ TEST(Slice, PiecesAreTheWholeInOrder) {
       seen.insert(seen.end(), piece.begin(), piece.end());
     }
     ASSERT_TRUE(std::equal(seen.begin(), seen.end(), memory.begin())) << "seed " << seed;
-    if (seen.size() == memory.size()) EXPECT_EQ(cut(segments, cursor, most, 512, room).bytes, 0U);
+    if (seen.size() == memory.size()) { EXPECT_EQ(cut(segments, cursor, most, 512, room).bytes, 0U); }
   }
 }
 
