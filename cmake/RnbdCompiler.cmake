@@ -20,6 +20,9 @@ endif()
 target_include_directories(rnbd_flags INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
 target_compile_definitions(rnbd_flags INTERFACE RNBD_VERSION="${PROJECT_VERSION}")
 
+if(CMAKE_BUILD_TYPE STREQUAL "Debug")
+  target_compile_definitions(rnbd_flags INTERFACE _GLIBCXX_ASSERTIONS)
+endif()
 if(RNBD_SANITIZE)
   target_compile_options(rnbd_flags INTERFACE -fsanitize=${RNBD_SANITIZE} -fno-omit-frame-pointer
     -fno-sanitize-recover=all)
