@@ -24,7 +24,7 @@ Problem socket_problem(const std::string& path, int error) {
     return {ProblemCode::refused, fmt::format("no permission to use the admin socket {}", path),
             "be root or in the socket's group", error};
   if (error == ENOENT || error == ECONNREFUSED)
-    return {ProblemCode::not_found, fmt::format("no daemon listens on {}", path),
+    return {ProblemCode::unreachable, fmt::format("no daemon listens on {}", path),
             fmt::format("start {}, or name its socket with --socket or RNBD_SOCKET", program),
             error};
   return {code_of_errno(error),

@@ -3,7 +3,6 @@
 #include <grp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -44,8 +43,8 @@ bool somebody_listens(const sockaddr_un& address) {
 }
 
 struct Listening {
-  UniqueFd lock;  // held while we live, so that two daemons never fight for one socket
   UniqueFd fd;
+  ino_t inode = 0;  // of the socket's name: at the end we take away only what is ours
 };
 
 Result<Listening> listen_on(const std::string& path, gid_t group) {
@@ -53,22 +52,23 @@ Result<Listening> listen_on(const std::string& path, gid_t group) {
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path) return fail_errno(ENAMETOOLONG);
   std::memcpy(address.sun_path, path.data(), path.size());
+  struct stat status {};
+  if (lstat(path.c_str(), &status) == 0) {
+    if (!S_ISSOCK(status.st_mode)) return fail_errno(EEXIST);
+    if (somebody_listens(address)) return fail_errno(EADDRINUSE);
+    unlink(path.c_str());
+  }
   Listening listening;
-  listening.lock =
-      UniqueFd(open((path + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!listening.lock) return fail_errno(errno);
-  if (flock(listening.lock.get(), LOCK_EX | LOCK_NB) != 0 || somebody_listens(address))
-    return fail_errno(EADDRINUSE);
-  unlink(path.c_str());
   listening.fd = UniqueFd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listening.fd) return fail_errno(errno);
-  // Nobody connects before the mode is right: the socket is born unlistening.
+  // Nobody connects before the mode is right: the socket is born not listening.
   if (bind(listening.fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
     return fail_errno(errno);
   if (chmod(path.c_str(), 0660) != 0) return fail_errno(errno);
   if (group != kNoGroup && chown(path.c_str(), static_cast<uid_t>(-1), group) != 0)
     return fail_errno(errno);
   if (listen(listening.fd.get(), 16) != 0) return fail_errno(errno);
+  if (lstat(path.c_str(), &status) == 0) listening.inode = status.st_ino;
   return listening;
 }
 
@@ -116,8 +116,9 @@ class AdminServer::Impl : public std::enable_shared_from_this<Impl> {
     }
     wake_up();
     thread_.join();
-    unlink(path_.c_str());
-    unlink((path_ + ".lock").c_str());
+    struct stat status {};
+    if (lstat(path_.c_str(), &status) == 0 && status.st_ino == listening_.inode)
+      unlink(path_.c_str());
     connections_.clear();
     listening_ = {};
     handler_ = nullptr;

@@ -134,8 +134,8 @@ Section section_of(ExportConfig& entry) {
   section.keys = {
       {"name", "what clients ask for", Text{&entry.name}},
       {"backend",
-       "file: a regular file or block device; memory: lost at exit; null: reads zeroes, forgets "
-       "writes",
+       "file: a regular file or block device; memory: lost at exit; null: forgets writes, reads "
+       "arbitrary bytes (for measuring)",
        Choice{&entry.backend, {"file", "memory", "null"}}},
       {"file", "absolute path (backend file)", Text{&entry.file}},
       {"size", "bytes (backends memory and null)",

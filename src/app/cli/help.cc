@@ -1,0 +1,102 @@
+// rnbd help.
+
+#include "app/cli/verbs.h"
+
+namespace rnbd::cli {
+namespace {
+
+struct Topic {
+  const char* name;
+  const char* text;
+};
+
+constexpr Topic kTopics[] = {
+    {"", R"(rnbd - volumes of other machines as disks of this one
+
+  rnbd [client|server] [device|session|path] <command> [argument...] [options]
+
+commands
+  map WORDS...      map a volume: rnbd://host/volume, the kernel's line, or VOLUME from HOST
+  unmap WHAT        give it up again: rnbd0, /dev/rnbd0, the volume, or the words that mapped it
+  list              mapped volumes; 'list sessions', 'list paths'; 'server list': who has what open
+  show [WHAT]       everything known about a device, session or path; or about the daemon
+  ping              does the daemon answer?
+  demo              the main job end to end on this machine, cleaned up afterwards
+  help [TOPIC]      map, unmap, list, show, ping, demo, exit-codes, uri, json
+
+options
+  -o, --output=table|json|csv|xml   also as words: json, csv, xml (RNBD_OUTPUT)
+      --no-headers    -q, --quiet    -v, --verbose    -n, --dry-run
+  -f, --force         unmap: also when in use
+      --exclusive     map: an error if it is mapped already
+      --timeout=TIME  longest wait for the daemon (60s)
+      --socket=PATH   admin socket (RNBD_SOCKET; /run/rnbd/client.sock, /run/rnbd/server.sock)
+  -h, --help    -V, --version
+)"},
+    {"map", R"(rnbd map rnbd://HOST[:PORT]/VOLUME[?sess=NAME&mode=ro|rw|migration&path=ip:ADDRESS]
+rnbd map sessname=NAME path=[SRC@]DST [path=...] device_path=VOLUME
+         [dest_port=PORT] [access_mode=ro|rw|migration] [nr_poll_queues=N]
+rnbd map VOLUME from HOST [HOST...] [ro|rw|migration]
+
+The second form is the line one writes to the kernel's map_device, as separate words or as one.
+Addresses are ip:IPV4, ip:IPV6, host:NAME or unix:/PATH; dest_port= counts for the paths after it.
+When the session exists no path is needed. Mapping the same again shows the device and succeeds,
+unless --exclusive is given.
+)"},
+    {"unmap", R"(rnbd unmap WHAT [--force]
+
+WHAT is rnbd0, /dev/rnbd0, the loop device, the file, the volume's name, VOLUME@SESSION, or the
+words or URI that mapped it. A volume in use is refused with its users named; --force takes it
+away all the same: whoever has it open gets errors.
+)"},
+    {"list", R"(rnbd list [devices|sessions|paths]       what this machine has mapped
+rnbd server list [devices|sessions|paths]  what clients have open here
+)"},
+    {"show",
+     R"(rnbd show [WHAT]         a device, session or path; without WHAT the daemon and all of them
+rnbd server show [WHAT]  the same on the server
+)"},
+    {"ping",
+     "rnbd [server] ping [--socket=PATH] [--timeout=TIME]\n\nExit status 0 when the daemon "
+     "answers.\n"},
+    {"demo", R"(rnbd demo [--keep]
+
+Starts rnbd-server over a fresh volume and rnbd-client, both in a temporary directory, maps the volume,
+puts a file system on it where this machine allows (else uses the NBD socket), copies real data through,
+verifies checksums after mapping it again, measures throughput, and cleans up. --keep leaves the directory.
+)"},
+    {"exit-codes", R"(0  done, also when it was so already
+1  failed
+2  usage: the words were not understood
+3  not found: no such volume, device, session
+4  busy: in use, or just being changed
+5  refused: by the server, or no permission
+6  timed out or unreachable: server, or the daemon of this machine
+7  partly done
+8  incompatible peer
+9  error in the configuration
+)"},
+    {"uri", R"(rnbd://HOST[:PORT]/VOLUME[?KEY=VALUE&...]       TCP, port 1234 by default
+rnbd+tcp://HOST[:PORT]/VOLUME                   the same
+rnbd+unix:///VOLUME?socket=/PATH                a Unix socket
+
+HOST is a name, an IPv4 address, or an IPv6 address in brackets. VOLUME is what follows the first slash,
+percent-decoded. Keys: sess (session name; default HOST@SERVER), mode (ro, rw, migration), path (a further
+path, ip:ADDRESS; may be repeated), src (source address of the first path), socket.
+)"},
+    {"json",
+     R"(-o json prints one object: {"version":1,"ok":true,"already":false,"daemon":{...},"devices":[...],
+"sessions":[...],"opens":[...]}. Sizes are bytes, times microseconds. Within a version no field is ever
+removed; docs/cli.md lists them.
+)"},
+};
+
+}  // namespace
+
+std::string help_text(const std::string& topic) {
+  for (const Topic& known : kTopics)
+    if (topic == known.name) return known.text;
+  return {};
+}
+
+}  // namespace rnbd::cli

@@ -1,0 +1,145 @@
+#include "daemon/client/client_daemon.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <future>
+
+#include "base/log.h"
+#include "daemon/admin/admin_server.h"
+#include "daemon/admin/runtime.h"
+#include "daemon/client/frontends.h"
+#include "daemon/client/manager.h"
+#include "daemon/reactors.h"
+
+namespace rnbd::daemon {
+namespace {
+
+// What the server gets to finish and confirm, then what giving up may take.
+constexpr auto kCloseTimeout = std::chrono::seconds(8);
+constexpr auto kGiveUpTimeout = std::chrono::seconds(8);
+
+}  // namespace
+
+class ClientDaemon::Impl {
+ public:
+  explicit Impl(const Config& config) : config_(config.client) {}
+
+  Outcome<void> start() {
+    admin_path_ = config_.admin_socket.empty() ? default_client_socket() : config_.admin_socket;
+    std::string directory = std::filesystem::absolute(admin_path_).parent_path();
+    if (std::error_code error = make_directory(directory))
+      return problem({ProblemCode::failed,
+                      fmt::format("cannot make {}: {}", directory, error.message()), "",
+                      to_errno(error)});
+    auto reactors = Reactors::start("rnbd-clt", config_.loops, config_.network);
+    if (!reactors) return tl::unexpected(reactors.error());
+    reactors_ = std::move(*reactors);
+    // The admin socket first: it tells whether another daemon runs here, before anything of its is
+    // touched.
+    if (auto opened = open_admin_socket(); !opened) return opened;
+    Outcome<void> made;
+    reactors_->on_home([&] {
+      auto frontends = Frontends::start(*reactors_, config_, directory);
+      if (!frontends) return void(made = tl::unexpected(frontends.error()));
+      frontends_ = std::move(*frontends);
+      manager_ = std::make_unique<Manager>(*reactors_, config_, *frontends_);
+    });
+    return made;
+  }
+
+  ~Impl() {
+    admin_.reset();
+    if (!reactors_) return;
+    if (manager_) close_volumes();
+    if (frontends_) stop_frontends();
+    reactors_->on_home([this] {
+      manager_.reset();
+      frontends_.reset();
+    });
+    reactors_.reset();
+  }
+
+  const std::string& admin_socket() const { return admin_path_; }
+
+ private:
+  Outcome<void> open_admin_socket() {
+    auto admin = AdminServer::create(
+        {.path = admin_path_, .group = config_.admin_group},
+        [this](AdminRequest request, AdminReply reply) {
+          reactors_->home().post([this, request = std::move(request), reply = std::move(reply)] {
+            answer(request, reply);
+          });
+        });
+    if (admin) {
+      admin_ = std::move(*admin);
+      return {};
+    }
+    bool taken = admin.error() == from_errno(EADDRINUSE);
+    return problem(
+        {taken ? ProblemCode::busy : ProblemCode::failed,
+         fmt::format("cannot open the admin socket {}: {}", admin_path_, admin.error().message()),
+         taken ? "another rnbd-client runs; give this one its own --socket" : "",
+         to_errno(admin.error())});
+  }
+
+  // On the home loop.
+  void answer(const AdminRequest& request, const AdminReply& reply) {
+    if (!manager_) {
+      AdminResponse response;
+      response.error = Problem{ProblemCode::busy, "the daemon is starting", "try again", EAGAIN};
+      return reply(response);
+    }
+    switch (request.command) {
+      case AdminCommand::map:
+        return manager_->map(request.map, request.exclusive, reply);
+      case AdminCommand::unmap:
+        return manager_->unmap(request.target, request.session, request.force, reply);
+      case AdminCommand::list:
+      case AdminCommand::ping:
+        return reply(manager_->list());
+    }
+  }
+
+  void close_volumes() {
+    auto closed = std::make_shared<std::promise<void>>();  // outlives this call if closing is late
+    auto future = closed->get_future();
+    reactors_->on_home([&] { manager_->close_all([closed] { closed->set_value(); }); });
+    if (future.wait_for(kCloseTimeout) == std::future_status::ready) return;
+    log_warning("servers do not answer: giving up what still runs");
+    reactors_->on_home([&] { manager_->fail_all(); });
+    if (future.wait_for(kGiveUpTimeout) == std::future_status::ready) return;
+    log_error("volumes cannot be closed: leaving without");
+    _exit(static_cast<int>(ProblemCode::failed));
+  }
+
+  void stop_frontends() {
+    auto stopped = std::make_shared<std::promise<void>>();
+    auto future = stopped->get_future();
+    reactors_->on_home([&] { frontends_->stop([stopped] { stopped->set_value(); }); });
+    if (future.wait_for(kGiveUpTimeout) == std::future_status::ready) return;
+    log_error("NBD clients or the mount do not let go: leaving without");
+    _exit(static_cast<int>(ProblemCode::failed));
+  }
+
+  const ClientConfig config_;
+  std::unique_ptr<Reactors> reactors_;
+  std::unique_ptr<Frontends> frontends_;
+  std::unique_ptr<Manager> manager_;
+  std::string admin_path_;
+  std::unique_ptr<AdminServer> admin_;
+};
+
+Outcome<std::unique_ptr<ClientDaemon>> ClientDaemon::start(const Config& config) {
+  auto impl = std::make_unique<Impl>(config);
+  if (auto started = impl->start(); !started) return tl::unexpected(started.error());
+  return std::unique_ptr<ClientDaemon>(new ClientDaemon(std::move(impl)));
+}
+
+ClientDaemon::ClientDaemon(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+ClientDaemon::~ClientDaemon() = default;
+const std::string& ClientDaemon::admin_socket() const { return impl_->admin_socket(); }
+
+}  // namespace rnbd::daemon

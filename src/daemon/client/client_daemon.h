@@ -1,0 +1,27 @@
+#pragma once
+// rnbd-client put together: reactors, frontends, the manager of what is mapped, admin socket. Made
+// and stopped by main.
+
+#include <memory>
+#include <string>
+
+#include "daemon/admin/problem.h"
+#include "daemon/config/config.h"
+
+namespace rnbd::daemon {
+
+class ClientDaemon final {
+ public:
+  // Taking commands when it returns.
+  static Outcome<std::unique_ptr<ClientDaemon>> start(const Config& config);
+  ~ClientDaemon();  // closes every volume on its server, bounded in time
+
+  const std::string& admin_socket() const;
+
+ private:
+  class Impl;
+  explicit ClientDaemon(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace rnbd::daemon

@@ -1,0 +1,235 @@
+// Mapping: resolve names, find or open the session, open the volume, make it appear.
+
+#include <fmt/format.h>
+
+#include <cerrno>
+
+#include "base/log.h"
+#include "daemon/admin/units.h"
+#include "daemon/client/host_names.h"
+#include "daemon/client/manager_state.h"
+#include "daemon/client/map_problem.h"
+
+namespace rnbd::daemon {
+namespace {
+
+client::ClientOptions client_options(const ClientConfig& config, const MapRequest& request) {
+  client::ClientOptions options;
+  options.session.name = request.session;
+  options.session.heartbeat = {config.network.heartbeat_interval,
+                               static_cast<unsigned>(config.network.heartbeat_missed_max)};
+  options.session.connect_timeout = config.connect_timeout;
+  options.session.reconnect_delay = config.reconnect_delay;
+  options.session.reconnect_delay_max =
+      std::max(config.reconnect_delay, config.reconnect_delay_max);
+  options.session.max_reconnect_attempts = static_cast<int>(config.max_reconnect_attempts);
+  options.session.poll_connections = static_cast<std::uint32_t>(request.nr_poll_queues);
+  return options;
+}
+
+Problem refused(const MapRequest& request, ProblemCode code, const std::string& why,
+                std::string hint, int error) {
+  return {code, fmt::format("cannot map '{}': {}", printable(request.device_path), why),
+          std::move(hint), error};
+}
+
+}  // namespace
+
+void Manager::map(MapRequest request, bool exclusive, ManagerReply reply) {
+  if (on_empty_)
+    return reply(
+        failure(refused(request, ProblemCode::busy, "the daemon is ending", "", ESHUTDOWN)));
+  if (Mapping* there = find(request.session, request.device_path)) {
+    if (there->state == State::leaving || there->abandoned)
+      return reply(failure(
+          refused(request, ProblemCode::busy, "it is just being unmapped", "try again", EALREADY)));
+    if (exclusive || there->request.access_mode != request.access_mode)
+      return reply(failure(refused(
+          request, ProblemCode::busy,
+          fmt::format("it is mapped already, with access_mode={}", there->request.access_mode),
+          "unmap it first", EEXIST)));
+    if (there->state != State::ready) return there->waiting.push_back(std::move(reply));
+    AdminResponse response;
+    response.already = true;
+    response.devices.push_back(view_of(*there));
+    return reply(std::move(response));
+  }
+  auto mapping = std::make_unique<Mapping>(*this, reactors_.home());
+  mapping->number = lowest_free_number();
+  mapping->request = std::move(request);
+  mapping->waiting.push_back(std::move(reply));
+  mapping->timeout.arm_after(config_.map_timeout);
+  mappings_.push_back(std::move(mapping));
+  start(*mappings_.back());
+}
+
+void Manager::start(Mapping& mapping) {
+  log_info("<{}@{}> mapping, access_mode={}", printable(mapping.request.device_path),
+           printable(mapping.request.session), mapping.request.access_mode);
+  if (sessions_.contains(mapping.request.session)) return join_session(mapping);
+  if (mapping.request.paths.empty())
+    return give_up(mapping,
+                   refused(mapping.request, ProblemCode::usage,
+                           fmt::format("there is no session '{}' yet, and no path= to open it",
+                                       printable(mapping.request.session)),
+                           "add path=ip:<address of the server>", ENXIO));
+  if (needs_resolving(mapping.request)) return resolve_hosts(mapping);
+  join_session(mapping);
+}
+
+// getaddrinfo may block for long: it does so on its own thread, and is not waited for beyond
+// map_timeout.
+void Manager::resolve_hosts(Mapping& mapping) {
+  resolver_->post([this, loop = &reactors_.home(), request = mapping.request] {
+    auto resolved = resolve_host_names(request);
+    loop->post([this, request, resolved = std::move(resolved)]() mutable {
+      Mapping* found = find(request.session, request.device_path);
+      if (found == nullptr || found->state != State::resolving) return;
+      if (found->abandoned) return remove(*found);
+      if (!resolved)
+        return give_up(*found, refused(request, resolved.error().code, resolved.error().what,
+                                       resolved.error().hint, resolved.error().error));
+      found->alternatives = std::move(*resolved);
+      next_alternative(*found);
+    });
+  });
+}
+
+// Tries the next address of a host that has several.
+void Manager::next_alternative(Mapping& mapping) {
+  mapping.request.paths = std::move(mapping.alternatives.front());
+  mapping.alternatives.erase(mapping.alternatives.begin());
+  join_session(mapping);
+}
+
+void Manager::join_session(Mapping& mapping) {
+  auto at = sessions_.find(mapping.request.session);
+  if (at != sessions_.end() && at->second->closing) {
+    // Its name is free for us when the server has let go of the old one.
+    auto again = [this, session = mapping.request.session, path = mapping.request.device_path] {
+      if (Mapping* waiting = find(session, path))
+        waiting->abandoned ? remove(*waiting) : start(*waiting);
+    };
+    return at->second->after_close.push_back(again);
+  }
+  if (at != sessions_.end()) {
+    bool poll = mapping.request.nr_poll_queues != 0 || at->second->poll_queues != 0;
+    if (poll)
+      return give_up(mapping, refused(mapping.request, ProblemCode::usage,
+                                      "a session with nr_poll_queues serves one volume only",
+                                      "use another sessname", EINVAL));
+    mapping.session = at->second.get();
+  } else {
+    auto session = create_session(mapping.request);
+    if (!session) return give_up(mapping, session.error());
+    mapping.session = *session;
+  }
+  ++mapping.session->users;
+  open(mapping);
+}
+
+Outcome<Manager::Session*> Manager::create_session(const MapRequest& request) {
+  client::ClientOptions options = client_options(config_, request);
+  for (const PathSpec& path : request.paths) {
+    std::string text =
+        path.source.empty() ? path.destination : path.source + "@" + path.destination;
+    auto address = fabric::PathAddress::parse(text, path.port);
+    if (!address) {
+      bool gid = path.destination.starts_with("gid:");
+      return problem(refused(
+          request, ProblemCode::usage,
+          fmt::format("cannot use the address '{}': {}", printable(text),
+                      address.error().message()),
+          gid ? "gid: needs RDMA, which this version does not have; use ip:" : "ip:10.0.0.1",
+          to_errno(address.error())));
+    }
+    options.session.paths.push_back(*address);
+  }
+  auto created = client::Client::create(reactors_.fabrics(), 0, random_, std::move(options));
+  if (!created)
+    return problem(refused(request, ProblemCode::usage, created.error().message(),
+                           "check sessname and path", to_errno(created.error())));
+  auto session = std::make_unique<Session>();
+  session->name = request.session;
+  session->client = std::move(*created);
+  session->poll_queues = request.nr_poll_queues;
+  return (sessions_[request.session] = std::move(session)).get();
+}
+
+void Manager::open(Mapping& mapping) {
+  mapping.state = State::opening;
+  client::DeviceOptions options;
+  options.path = mapping.request.device_path;
+  options.mode =
+      client::parse_access_mode(mapping.request.access_mode).value_or(client::AccessMode::rw);
+  options.hold_timeout = config_.hold_timeout;
+  mapping.session->client->open_device(
+      options, [this, &mapping](tl::expected<client::RemoteDevice*, client::Failure> result) {
+        opened(mapping, result);
+      });
+}
+
+void Manager::opened(Mapping& mapping,
+                     tl::expected<client::RemoteDevice*, client::Failure> result) {
+  bool try_next = !result && result.error().stage == client::Stage::connect &&
+                  !mapping.alternatives.empty() && !mapping.abandoned;
+  if (try_next) {
+    mapping.state = State::resolving;
+    release_session(mapping);
+    return next_alternative(mapping);
+  }
+  if (!result)
+    return give_up(mapping, map_problem(mapping.request, result.error(), config_.connect_timeout));
+  mapping.device = *result;
+  if (mapping.abandoned) return leave(mapping, true, nullptr);
+  mapping.state = State::appearing;
+  Appearance appearance{mapping.request.device_path, mapping.request.session, mapping.number,
+                        mapping.device->limits().read_only};
+  frontends_.attach(appearance, *mapping.device, [this, &mapping](Outcome<Presence> presence) {
+    appeared(mapping, std::move(presence));
+  });
+}
+
+void Manager::appeared(Mapping& mapping, Outcome<Presence> presence) {
+  if (!presence) {
+    Problem why = presence.error();
+    return close_device(mapping, [this, &mapping, why] { give_up(mapping, why); });
+  }
+  mapping.presence = std::move(*presence);
+  mapping.state = State::ready;
+  mapping.timeout.disarm();
+  mapping.device->set_watcher(&mapping);
+  if (mapping.abandoned) return leave(mapping, true, nullptr);
+  block::Limits limits = mapping.device->limits();
+  log_info(
+      "<{}@{}> mapped as rnbd{} (size: {}, logical_block_size: {}, max_transfer: {}, wc: {:d}, "
+      "fua: {:d})",
+      printable(mapping.request.device_path), printable(mapping.request.session), mapping.number,
+      limits.size, limits.logical_block_size, limits.max_transfer, limits.volatile_cache,
+      limits.fua);
+  AdminResponse response;
+  response.devices.push_back(view_of(mapping));
+  auto waiting = std::exchange(mapping.waiting, {});
+  for (const ManagerReply& reply : waiting) reply(response);
+}
+
+// The mapping came to nothing: tells who waits, and lets go of the session if nobody else has it.
+void Manager::give_up(Mapping& mapping, Problem why) {
+  log_error("{}", why.text());
+  auto waiting = std::exchange(mapping.waiting, {});
+  remove(mapping);
+  for (const ManagerReply& reply : waiting) reply(failure(why));
+}
+
+void Manager::on_timeout(Mapping& mapping) {
+  Problem why = refused(mapping.request, ProblemCode::unreachable,
+                        fmt::format("{} did not bring it within {}", peers_of(mapping.request),
+                                    format_duration(config_.map_timeout)),
+                        "see the server's log; map_timeout bounds the wait", ETIMEDOUT);
+  log_error("{}", why.text());
+  mapping.abandoned = true;
+  auto waiting = std::exchange(mapping.waiting, {});
+  for (const ManagerReply& reply : waiting) reply(failure(why));
+}
+
+}  // namespace rnbd::daemon

@@ -1,0 +1,19 @@
+#pragma once
+// Why a volume could not be mapped, in words: cause, peer and next step. Pure.
+
+#include <string>
+
+#include "base/loop.h"
+#include "daemon/admin/map_request.h"
+#include "daemon/admin/problem.h"
+#include "rnbd/client/remote_device.h"
+
+namespace rnbd::daemon {
+
+// "ip:10.0.0.9 port 1234" of the request's paths; "the session" when it has none.
+std::string peers_of(const MapRequest& request);
+
+Problem map_problem(const MapRequest& request, const client::Failure& failure,
+                    Duration connect_timeout);
+
+}  // namespace rnbd::daemon

@@ -1,0 +1,41 @@
+#pragma once
+// The threads of a daemon: reactors, each with its fabric. Reactor 0 is home: administration and
+// all state that is not a queue's live there. Created and destroyed by main; what lives on the
+// loops is gone by then.
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "daemon/admin/problem.h"
+#include "daemon/config/config.h"
+#include "fabric/fabric.h"
+#include "reactor/reactor.h"
+
+namespace rnbd::daemon {
+
+class Reactors final {
+ public:
+  // `name` starts the threads' names.
+  static Outcome<std::unique_ptr<Reactors>> start(const std::string& name, const LoopConfig& loops,
+                                                  const NetworkConfig& network);
+  ~Reactors();
+
+  Reactor& home() { return *reactors_.front(); }
+  std::span<Reactor* const> reactors() const { return pointers_; }
+  std::span<Loop* const> loops() const { return loops_; }
+  std::span<fabric::Fabric* const> fabrics() const { return fabrics_; }
+
+  // Runs `call` on the home loop and waits for it. Not from a reactor.
+  void on_home(const std::function<void()>& call);
+
+ private:
+  Reactors() = default;
+  std::vector<std::unique_ptr<Reactor>> reactors_;
+  std::vector<std::unique_ptr<fabric::Fabric>> owned_fabrics_;  // after the threads have ended
+  std::vector<Reactor*> pointers_;
+  std::vector<Loop*> loops_;
+  std::vector<fabric::Fabric*> fabrics_;
+};
+
+}  // namespace rnbd::daemon

@@ -1,0 +1,269 @@
+#include "daemon/server/server_daemon.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <future>
+
+#include "base/log.h"
+#include "daemon/admin/admin_server.h"
+#include "daemon/admin/runtime.h"
+#include "daemon/reactors.h"
+#include "daemon/server/export_opener.h"
+#include "rnbd/server/exports.h"
+#include "rtrs/server/server.h"
+
+namespace rnbd::daemon {
+namespace {
+
+constexpr auto kStopTimeout = std::chrono::seconds(10);
+
+rtrs::server::ServerOptions server_options(const ServerConfig& config) {
+  rtrs::server::ServerOptions options;
+  options.queue_depth = static_cast<std::uint32_t>(config.sess_queue_depth);
+  options.max_chunk_size = static_cast<std::uint32_t>(config.max_chunk_size);
+  options.heartbeat = {config.network.heartbeat_interval,
+                       static_cast<unsigned>(config.network.heartbeat_missed_max)};
+  options.handshake_timeout = config.handshake_timeout;
+  options.max_sessions = static_cast<std::uint32_t>(config.max_sessions);
+  options.max_paths_per_session = static_cast<std::uint32_t>(config.max_paths_per_session);
+  options.max_chunk_memory = config.max_chunk_memory;
+  return options;
+}
+
+PathView view_of(const rtrs::server::PathInfo& path) {
+  PathView view;
+  view.name = path.name;
+  view.state = path.state;
+  view.connections = path.connections;
+  view.reads = path.reads;
+  view.read_bytes = path.read_bytes;
+  view.writes = path.writes;
+  view.write_bytes = path.write_bytes;
+  view.inflight = path.inflight;
+  return view;
+}
+
+OpenView view_of(const server::OpenInfo& open) {
+  constexpr const char* kModes[] = {"ro", "rw", "migration"};
+  OpenView view;
+  view.volume = open.name;
+  view.session = open.session;
+  view.device_id = open.device_id;
+  view.access_mode = kModes[static_cast<std::size_t>(open.mode)];
+  view.size = open.size;
+  view.reads = open.reads;
+  view.read_bytes = open.read_bytes;
+  view.writes = open.writes;
+  view.write_bytes = open.write_bytes;
+  view.errors = open.errors;
+  return view;
+}
+
+Problem listen_problem(const std::string& where, const std::error_code& error) {
+  int code = to_errno(error);
+  std::string hint;
+  if (code == EADDRINUSE) hint = "something listens there already; choose another --port";
+  if (code == EADDRNOTAVAIL) hint = "this machine has no such address";
+  if (code == EACCES) hint = "ports below 1024 need root";
+  return {code_of_errno(code), fmt::format("cannot listen on {}: {}", where, error.message()), hint,
+          code};
+}
+
+}  // namespace
+
+class ServerDaemon::Impl {
+ public:
+  explicit Impl(const Config& config) : config_(config.server), exports_config_(config.exports) {}
+
+  Outcome<void> start() {
+    if (auto checked = check_search_path(); !checked) return checked;
+    auto reactors = Reactors::start("rnbd-srv", config_.loops, config_.network);
+    if (!reactors) return tl::unexpected(reactors.error());
+    reactors_ = std::move(*reactors);
+    opener_ = std::make_unique<ExportOpener>(config_, exports_config_);
+    Outcome<void> served;
+    reactors_->on_home([&] { served = serve(); });
+    if (!served) return served;
+    return open_admin_socket();
+  }
+
+  ~Impl() {
+    admin_.reset();
+    if (!reactors_) return;
+    if (server_) stop_server();
+    reactors_->on_home([this] {
+      server_.reset();
+      exports_.reset();
+    });
+    opener_.reset();
+    reactors_.reset();
+  }
+
+  std::vector<std::string> listening() const { return listening_; }
+  const std::string& admin_socket() const { return admin_path_; }
+
+ private:
+  Outcome<void> check_search_path() {
+    if (config_.dev_search_path.empty() && exports_config_.empty())
+      return problem({ProblemCode::config,
+                      "there is nothing to serve: neither a dev_search_path nor an [[export]]",
+                      "name the directory of the volumes: rnbd-server DIR", 0});
+    std::string path =
+        config_.dev_search_path.substr(0, config_.dev_search_path.find("%SESSNAME%"));
+    std::error_code error;
+    if (!path.empty() && !std::filesystem::is_directory(path, error))
+      return problem({ProblemCode::config,
+                      fmt::format("dev_search_path {} is not a directory{}", path,
+                                  error ? ": " + error.message() : ""),
+                      "create it, or name another", error.value()});
+    return {};
+  }
+
+  Outcome<void> serve() {
+    auto options = server_options(config_);
+    server::ExportsOptions exports;
+    exports.max_devices_per_session = static_cast<std::uint32_t>(config_.max_devices_per_session);
+    exports.offer_write_zeroes = config_.offer_write_zeroes;
+    exports_ = server::Exports::create(reactors_->loops(), *opener_,
+                                       options.max_chunk_size - options.header_size, exports);
+    auto created = rtrs::server::Server::create(reactors_->fabrics(), random_, *exports_, options);
+    if (!created)
+      return problem({ProblemCode::config,
+                      fmt::format("cannot serve with these sizes: {}", created.error().message()),
+                      "see max_chunk_size, sess_queue_depth and max_chunk_memory",
+                      to_errno(created.error())});
+    server_ = std::move(*created);
+    return listen_everywhere();
+  }
+
+  Outcome<void> listen_everywhere() {
+    auto port = static_cast<std::uint16_t>(config_.port_nr);
+    std::optional<Problem> last;
+    for (const std::string& text : config_.listen) {
+      auto address = fabric::Address::parse(text, port);
+      if (!address)
+        return problem({ProblemCode::config,
+                        fmt::format("cannot parse the listen address '{}'", text),
+                        "ip:0.0.0.0, ip:10.0.0.1, ip:::", EINVAL});
+      std::error_code error = server_->listen(*address);
+      if (error) {
+        last = listen_problem(address->to_string_with_port(), error);
+        // A machine without IPv6, or where ip::: takes IPv4 as well, is served by the other
+        // default.
+        bool wildcard = text == "ip:::" || text == "ip:0.0.0.0";
+        int code = to_errno(error);
+        if (wildcard && (code == EAFNOSUPPORT || code == EADDRNOTAVAIL ||
+                         (code == EADDRINUSE && !server_->listen_addresses().empty())))
+          continue;
+        return problem(*last);
+      }
+      if (port == 0) port = server_->listen_addresses().back().port();
+    }
+    if (!config_.unix_listen.empty()) {
+      auto address = fabric::Address::parse("unix:" + config_.unix_listen, 0);
+      std::error_code error = address ? server_->listen(*address) : address.error();
+      if (error) return problem(listen_problem("unix:" + config_.unix_listen, error));
+    }
+    for (const fabric::Address& address : server_->listen_addresses())
+      listening_.push_back(address.is_unix() ? address.to_string() : address.to_string_with_port());
+    if (listening_.empty())
+      return problem(last.value_or(Problem{ProblemCode::config, "no address to listen on",
+                                           "listen = [\"ip:0.0.0.0\"]", EINVAL}));
+    return {};
+  }
+
+  Outcome<void> open_admin_socket() {
+    admin_path_ = config_.admin_socket.empty() ? default_server_socket() : config_.admin_socket;
+    std::string directory = std::filesystem::path(admin_path_).parent_path();
+    std::error_code error = directory.empty() ? std::error_code() : make_directory(directory);
+    if (!error) {
+      auto admin = AdminServer::create(
+          {.path = admin_path_, .group = config_.admin_group},
+          [this](const AdminRequest& request, AdminReply reply) {
+            reactors_->home().post([this, command = request.command, reply = std::move(reply)] {
+              answer(command, reply);
+            });
+          });
+      if (admin)
+        admin_ = std::move(*admin);
+      else
+        error = admin.error();
+    }
+    if (!error) return {};
+    bool taken = error == from_errno(EADDRINUSE);
+    return problem(
+        {taken ? ProblemCode::busy : ProblemCode::failed,
+         fmt::format("cannot open the admin socket {}: {}", admin_path_, error.message()),
+         taken ? "another rnbd-server runs; give this one its own --socket" : "", to_errno(error)});
+  }
+
+  void answer(AdminCommand command, const AdminReply& reply) {
+    auto response = std::make_shared<AdminResponse>();  // shared by the two questions under way
+    response->daemon = {.program = "rnbd-server",
+                        .version = RNBD_VERSION,
+                        .pid = getpid(),
+                        .listen = listening_,
+                        .search_path = config_.dev_search_path,
+                        .exports = {}};
+    for (const ExportConfig& entry : exports_config_)
+      response->daemon.exports.push_back(entry.name);
+    if (command == AdminCommand::map || command == AdminCommand::unmap) {
+      response->error =
+          Problem{ProblemCode::usage, "a server does not map volumes", "ask rnbd-client", EINVAL};
+      return reply(*response);
+    }
+    server_->list_sessions(
+        [this, response, reply](const std::vector<rtrs::server::SessionInfo>& sessions) {
+          for (const auto& session : sessions) {
+            SessionView view;
+            view.name = session.name;
+            view.state = "connected";
+            view.queue_depth = static_cast<std::uint32_t>(config_.sess_queue_depth);
+            view.max_io_size = config_.max_chunk_size - rtrs::server::ServerOptions{}.header_size;
+            for (const auto& path : session.paths) view.paths.push_back(view_of(path));
+            response->sessions.push_back(std::move(view));
+          }
+          if (!exports_) return reply(*response);  // we are about to end
+          exports_->list([response, reply](const std::vector<server::OpenInfo>& opens) {
+            for (const auto& open : opens) response->opens.push_back(view_of(open));
+            reply(*response);
+          });
+        });
+  }
+
+  void stop_server() {
+    auto stopped =
+        std::make_shared<std::promise<void>>();  // outlives this call if the server is late
+    reactors_->on_home([&] { server_->stop([stopped] { stopped->set_value(); }); });
+    if (stopped->get_future().wait_for(kStopTimeout) == std::future_status::ready) return;
+    log_error("requests still run after {} s: leaving without them", kStopTimeout.count());
+    _exit(static_cast<int>(ProblemCode::failed));
+  }
+
+  const ServerConfig config_;
+  const std::vector<ExportConfig> exports_config_;
+  SystemRandom random_;
+  std::unique_ptr<Reactors> reactors_;
+  std::unique_ptr<ExportOpener> opener_;
+  std::unique_ptr<server::Exports> exports_;
+  std::unique_ptr<rtrs::server::Server> server_;
+  std::vector<std::string> listening_;
+  std::string admin_path_;
+  std::unique_ptr<AdminServer> admin_;
+};
+
+Outcome<std::unique_ptr<ServerDaemon>> ServerDaemon::start(const Config& config) {
+  auto impl = std::make_unique<Impl>(config);
+  if (auto started = impl->start(); !started) return tl::unexpected(started.error());
+  return std::unique_ptr<ServerDaemon>(new ServerDaemon(std::move(impl)));
+}
+
+ServerDaemon::ServerDaemon(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+ServerDaemon::~ServerDaemon() = default;
+std::vector<std::string> ServerDaemon::listening() const { return impl_->listening(); }
+const std::string& ServerDaemon::admin_socket() const { return impl_->admin_socket(); }
+
+}  // namespace rnbd::daemon
