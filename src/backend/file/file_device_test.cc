@@ -1,0 +1,537 @@
+#include "backend/file/file_device.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <liburing.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <thread>
+
+#include "backend/testing/disk_user.h"
+#include "base/random.h"
+
+namespace rnbd::backend {
+namespace {
+
+using block::Op;
+using testing::Buffer;
+using testing::DiskUser;
+using Cache = FileOptions::Cache;
+
+constexpr std::uint64_t kMiB = 1 << 20;
+
+// A file in a directory of its own, gone afterwards.
+class TempFile {
+ public:
+  explicit TempFile(std::uint64_t size = 8 * kMiB, const char* where = nullptr) {
+    const char* tmp = where != nullptr ? where : std::getenv("TMPDIR");
+    path_ = std::string(tmp != nullptr ? tmp : "/tmp") + "/rnbd-file-test-XXXXXX";
+    fd_.reset(::mkstemp(path_.data()));
+    EXPECT_TRUE(fd_);
+    resize(size);
+  }
+  ~TempFile() { ::unlink(path_.c_str()); }
+  void resize(std::uint64_t size) { EXPECT_EQ(::ftruncate(fd_.get(), static_cast<off_t>(size)), 0); }
+  std::uint64_t allocated() const {
+    struct stat status {};
+    EXPECT_EQ(::fstat(fd_.get(), &status), 0);
+    return static_cast<std::uint64_t>(status.st_blocks) * 512;
+  }
+  // What is in the file as everybody else sees it.
+  void peek(std::uint64_t offset, Buffer& into) const {
+    EXPECT_EQ(::pread(fd_.get(), into.data(), into.size(), static_cast<off_t>(offset)), static_cast<ssize_t>(into.size()));
+  }
+  const std::string& path() const { return path_; }
+  int fd() const { return fd_.get(); }
+
+ private:
+  std::string path_;
+  UniqueFd fd_;
+};
+
+std::unique_ptr<FileDevice> open_device(const TempFile& file, FileOptions options = {}) {
+  auto device = FileDevice::open_path(file.path(), options);
+  EXPECT_TRUE(device.has_value()) << device.error().message();
+  return std::move(*device);
+}
+
+std::error_code error_of(const Result<std::unique_ptr<FileDevice>>& result) {
+  return result ? std::error_code{} : result.error();
+}
+
+// Both ways into the file must behave the same.
+class EveryCache : public ::testing::TestWithParam<Cache> {
+ protected:
+  void SetUp() override {
+    auto tried = FileDevice::open_path(file.path(), {.cache = GetParam()});
+    if (!tried) GTEST_SKIP() << "no direct I/O in the directory of temporary files";
+    EXPECT_EQ((*tried)->direct(), GetParam() == Cache::direct);
+  }
+  FileOptions options() const { return {.cache = GetParam()}; }
+  TempFile file;
+};
+INSTANTIATE_TEST_SUITE_P(File, EveryCache, ::testing::Values(Cache::buffered, Cache::direct),
+                         [](const auto& cache) { return cache.param == Cache::direct ? "Direct" : "Buffered"; });
+
+TEST_P(EveryCache, WritesAndReadsBack) {
+  auto device = open_device(file, options());
+  DiskUser disk(*device);
+  Buffer out(4096), in(4096), seen(4096);
+  out.fill_pattern(7);
+  EXPECT_FALSE(disk.write(512, out.data(), 4096));
+  EXPECT_FALSE(disk.read(512, in.data(), 4096));
+  EXPECT_TRUE(in.same(out));
+  file.peek(512, seen);
+  EXPECT_TRUE(seen.same(out));
+}
+
+TEST_P(EveryCache, TransfersAMebibyteAndManySegmentsOfOddSize) {
+  auto device = open_device(file, options());
+  DiskUser disk(*device);
+  Buffer out(kMiB), in(kMiB);
+  out.fill_pattern(8);
+  EXPECT_FALSE(disk.write(kMiB, out.data(), kMiB));
+  auto read = disk.make(Op::read, kMiB, kMiB);
+  std::vector<iovec> parts;
+  SeededRandom random(3);
+  for (std::size_t at = 0; at < kMiB;) {
+    const std::size_t piece = std::min<std::size_t>(kMiB - at, random.below(3000));  // may be 0
+    parts.push_back({in.data() + at, piece});
+    at += piece;
+  }
+  disk.set_parts(*read, std::move(parts));
+  EXPECT_FALSE(disk.run(*read));
+  EXPECT_TRUE(in.same(out));
+}
+
+TEST_P(EveryCache, TransfersMoreSegmentsThanOneSystemCallTakes) {
+  auto device = open_device(file, options());
+  DiskUser disk(*device);
+  constexpr std::size_t kParts = 3000;
+  Buffer out(kParts * 512), in(kParts * 512);
+  out.fill_pattern(9);
+  for (auto* buffer : {&out, &in}) {
+    auto request = disk.make(buffer == &out ? Op::write : Op::read, 0, kParts * 512);
+    std::vector<iovec> parts;
+    for (std::size_t i = 0; i < kParts; ++i) parts.push_back({buffer->data() + i * 512, 512});
+    disk.set_parts(*request, std::move(parts));
+    EXPECT_FALSE(disk.run(*request));
+  }
+  EXPECT_TRUE(in.same(out));
+}
+
+TEST_P(EveryCache, TakesMemoryOfAnyAlignment) {
+  auto device = open_device(file, options());
+  DiskUser disk(*device);
+  Buffer out(3 * kMiB, 0, 13), in(3 * kMiB, 0, 77);  // larger than a bounce buffer
+  out.fill_pattern(10);
+  EXPECT_FALSE(disk.write(4096, out.data(), out.size(), block::kFua));
+  EXPECT_FALSE(disk.read(4096, in.data(), in.size()));
+  EXPECT_TRUE(in.same(out));
+}
+
+TEST_P(EveryCache, ServesMoreRequestsThanItHasSlotsAndBounceBuffers) {
+  auto device = open_device(file, options());
+  DiskUser disk(*device);
+  constexpr std::size_t kRequests = 1500;
+  Buffer out(4096, 0, 1), in(4096 * kRequests, 0, 1);
+  out.fill_pattern(11);
+  EXPECT_FALSE(disk.write(0, out.data(), 4096));
+  std::vector<std::unique_ptr<testing::TestRequest>> requests;
+  for (std::size_t i = 0; i < kRequests; ++i) {
+    requests.push_back(disk.make(Op::read, 0, 4096));
+    disk.set_parts(*requests.back(), {{in.data() + i * 4096, 4096}});
+    disk.submit(*requests.back());
+  }
+  EXPECT_TRUE(rnbd::testing::run_until(disk.reactor(), [&] {
+    return std::all_of(requests.begin(), requests.end(), [](auto& r) { return r->finished; });
+  }));
+  for (std::size_t i = 0; i < kRequests; ++i) {
+    EXPECT_FALSE(requests[i]->result);
+    EXPECT_EQ(requests[i]->completions, 1);
+    EXPECT_EQ(std::memcmp(in.data() + i * 4096, out.data(), 4096), 0);
+  }
+}
+
+TEST_P(EveryCache, UsesRegisteredMemory) {
+  auto device = open_device(file, options());
+  std::map<unsigned, int> opcodes;
+  device->set_result_hook([&](unsigned opcode, int result) {
+    ++opcodes[opcode];
+    return result;
+  });
+  DiskUser disk(*device);
+  Buffer memory(64 * 1024), copy(4096);
+  const int index = disk.reactor().register_buffer({memory.data(), memory.size()});
+  if (index < 0) GTEST_SKIP() << "the kernel refuses registered buffers here (memlock limit?)";
+  memory.fill_pattern(12);
+  EXPECT_FALSE(disk.write(0, memory.data() + 4096, 4096, block::kFua));
+  std::memcpy(copy.data(), memory.data() + 4096, 4096);
+  EXPECT_FALSE(disk.read(0, memory.data() + 8192, 4096));
+  EXPECT_EQ(std::memcmp(memory.data() + 8192, copy.data(), 4096), 0);
+  EXPECT_EQ(opcodes[IORING_OP_WRITE_FIXED], 1);
+  EXPECT_EQ(opcodes[IORING_OP_READ_FIXED], 1);
+  EXPECT_FALSE(disk.read(0, copy.data(), 4096));
+  EXPECT_EQ(opcodes[IORING_OP_READ], 1);
+  disk.reactor().unregister_buffer(index);
+}
+
+TEST_P(EveryCache, ContinuesAfterShortTransfers) {
+  auto device = open_device(file, options());
+  DiskUser disk(*device);
+  // Every answer is cut to half its blocks, so each request takes many turns.
+  device->set_result_hook([](unsigned, int result) { return result > 512 ? result / 1024 * 512 : result; });
+  Buffer out(64 * 1024), in(64 * 1024);
+  out.fill_pattern(13);
+  EXPECT_FALSE(disk.write(0, out.data(), out.size()));
+  auto read = disk.make(Op::read, 0, in.size());
+  disk.set_parts(*read, {{in.data(), 512 * 3}, {in.data() + 512 * 3, 512 * 60}, {in.data() + 512 * 63, 512 * 65}});
+  EXPECT_FALSE(disk.run(*read));
+  EXPECT_TRUE(in.same(out));
+}
+
+TEST_P(EveryCache, TriesAgainWhenInterruptedButNotForEver) {
+  auto device = open_device(file, options());
+  DiskUser disk(*device);
+  int left = 3;
+  device->set_result_hook([&](unsigned, int result) { return left-- > 0 ? -EINTR : result; });
+  Buffer data(4096);
+  EXPECT_FALSE(disk.read(0, data.data(), 4096));
+  left = 1 << 20;
+  EXPECT_EQ(disk.read(0, data.data(), 4096), from_errno(EINTR));
+}
+
+TEST_P(EveryCache, DiscardPunchesHoles) {
+  auto device = open_device(file, options());
+  if (device->limits().max_discard == 0) GTEST_SKIP() << "no holes in files here";
+  DiskUser disk(*device);
+  Buffer data(4 * kMiB, 0x77);
+  EXPECT_FALSE(disk.write(0, data.data(), data.size()));
+  EXPECT_FALSE(disk.flush());
+  const auto before = file.allocated();
+  EXPECT_FALSE(disk.range(Op::discard, kMiB, 2 * kMiB));
+  EXPECT_LE(file.allocated(), before - 2 * kMiB + 65536);
+  EXPECT_FALSE(disk.read(0, data.data(), data.size()));
+  for (const std::uint64_t at : {std::uint64_t{0}, kMiB - 1, 3 * kMiB}) EXPECT_EQ(data.data()[at], std::byte{0x77});
+  for (const std::uint64_t at : {kMiB, 2 * kMiB, 3 * kMiB - 1}) EXPECT_EQ(data.data()[at], std::byte{0});
+}
+
+TEST_P(EveryCache, WritesZeroesWithAndWithoutKeepingTheBlocks) {
+  auto device = open_device(file, options());
+  DiskUser disk(*device);
+  for (const int flags : {0, int{block::kNoUnmap}, block::kNoUnmap | block::kFua}) {
+    Buffer data(4 * kMiB, 0x77), in(kMiB, 1);
+    EXPECT_FALSE(disk.write(0, data.data(), data.size()));
+    EXPECT_FALSE(disk.flush());
+    const auto before = file.allocated();
+    EXPECT_FALSE(disk.range(Op::write_zeroes, 512, kMiB, flags));
+    EXPECT_FALSE(disk.read(512, in.data(), kMiB));
+    EXPECT_TRUE(in.all(0));
+    EXPECT_FALSE(disk.read(0, data.data(), data.size()));
+    EXPECT_EQ(data.data()[511], std::byte{0x77});
+    EXPECT_EQ(data.data()[512 + kMiB], std::byte{0x77});
+    if ((flags & block::kNoUnmap) != 0) {
+      EXPECT_GE(file.allocated(), before);
+    }
+  }
+}
+
+TEST_P(EveryCache, WritesZeroesTheHardWayWhereTheFileSystemCannot) {
+  auto device = open_device(file, options());
+  std::map<unsigned, int> opcodes;
+  device->set_result_hook([&](unsigned opcode, int result) {
+    ++opcodes[opcode];
+    return opcode == IORING_OP_FALLOCATE ? -EOPNOTSUPP : result;
+  });
+  DiskUser disk(*device);
+  Buffer data(2 * kMiB, 0x77);
+  EXPECT_FALSE(disk.write(0, data.data(), data.size()));
+  opcodes.clear();
+  EXPECT_FALSE(disk.range(Op::write_zeroes, 0, kMiB + 512, block::kFua));
+  EXPECT_EQ(opcodes[IORING_OP_FALLOCATE], 2);  // punching, then zeroing, each tried once
+  EXPECT_EQ(opcodes[IORING_OP_WRITE], 5);
+  EXPECT_EQ(opcodes[IORING_OP_FSYNC], 1);
+  EXPECT_FALSE(disk.range(Op::write_zeroes, 0, 4096, block::kNoUnmap));
+  EXPECT_EQ(opcodes[IORING_OP_FALLOCATE], 2);  // and never again
+  device->set_result_hook(nullptr);
+  EXPECT_FALSE(disk.read(0, data.data(), data.size()));
+  EXPECT_EQ(data.data()[kMiB + 511], std::byte{0});
+  EXPECT_EQ(data.data()[kMiB + 512], std::byte{0x77});
+}
+
+TEST_P(EveryCache, ReportsAFileThatShrank) {
+  auto device = open_device(file, options());
+  DiskUser disk(*device);
+  file.resize(kMiB + 100);
+  Buffer data(8192, 1);
+  EXPECT_EQ(disk.read(2 * kMiB, data.data(), 8192), from_errno(EIO));
+  EXPECT_EQ(disk.read(kMiB, data.data(), 4096), from_errno(EIO));
+  EXPECT_EQ(disk.read(kMiB - 4096, data.data(), 8192), from_errno(EIO));
+  EXPECT_FALSE(disk.read(kMiB - 4096, data.data(), 4096));
+}
+
+TEST_P(EveryCache, MatchesAModelUnderRandomRequests) {
+  constexpr std::size_t kSize = 512 << 10;
+  file.resize(kSize);
+  auto device = open_device(file, options());
+  DiskUser disk(*device);
+  std::vector<std::byte> model(kSize);
+  SeededRandom random(42);
+  for (int i = 0; i < 600; ++i) {
+    const std::uint64_t length = (1 + random.below(64)) * 512;
+    const std::uint64_t offset = random.below((kSize - length) / 512 + 1) * 512;
+    const int flags = random.below(16) == 0 ? block::kFua | block::kPreflush : 0;
+    Buffer data(length, 0, random.below(2) * 3);
+    switch (random.below(4)) {
+      case 0:
+        data.fill_pattern(random.next());
+        ASSERT_FALSE(disk.write(offset, data.data(), length, flags));
+        std::memcpy(model.data() + offset, data.data(), length);
+        break;
+      case 1:
+        ASSERT_FALSE(disk.range(Op::write_zeroes, offset, length, flags | (random.below(2) == 0 ? block::kNoUnmap : 0)));
+        std::memset(model.data() + offset, 0, length);
+        break;
+      default:
+        ASSERT_FALSE(disk.read(offset, data.data(), length));
+        ASSERT_EQ(std::memcmp(model.data() + offset, data.data(), length), 0) << i;
+    }
+  }
+}
+
+// --- what goes to stable storage ---
+
+struct Trace {
+  std::vector<unsigned> opcodes;
+  void attach(FileDevice& device) {
+    device.set_result_hook([this](unsigned opcode, int result) {
+      opcodes.push_back(opcode);
+      return result;
+    });
+  }
+};
+
+TEST(FileDevice, FlushesBeforeAndAfterAsTheFlagsSay) {
+  TempFile file;
+  auto device = open_device(file);
+  Trace trace;
+  trace.attach(*device);
+  DiskUser disk(*device);
+  Buffer data(4096);
+  EXPECT_FALSE(disk.flush());
+  EXPECT_FALSE(disk.write(0, data.data(), 4096, block::kPreflush | block::kFua));
+  EXPECT_FALSE(disk.range(Op::write_zeroes, 0, 4096, block::kPreflush | block::kFua));
+  const unsigned sync = IORING_OP_FSYNC;
+  const unsigned write = IORING_OP_WRITE;
+  const unsigned range = IORING_OP_FALLOCATE;
+  EXPECT_EQ(trace.opcodes, (std::vector<unsigned>{sync, sync, write, sync, range, sync}));
+  auto empty = disk.make(Op::write, 0, 0, block::kPreflush);
+  EXPECT_FALSE(disk.run(*empty));
+  EXPECT_EQ(trace.opcodes.back(), sync);
+}
+
+TEST(FileDevice, WriteThroughNeedsNoFlushAndSaysSo) {
+  TempFile file;
+  auto device = open_device(file, {.write_through = true});
+  EXPECT_FALSE(device->limits().volatile_cache);
+  Trace trace;
+  trace.attach(*device);
+  DiskUser disk(*device);
+  EXPECT_FALSE(disk.range(Op::write_zeroes, 0, 4096));
+  EXPECT_EQ(trace.opcodes.back(), static_cast<unsigned>(IORING_OP_FSYNC));
+  EXPECT_TRUE(open_device(TempFile())->limits().volatile_cache);
+}
+
+TEST(FileDevice, R10_AFailedFlushFailsEveryLaterFlushAndFuaOnEveryQueue) {
+  TempFile file;
+  auto device = open_device(file);
+  bool failing = true;
+  device->set_result_hook([&](unsigned opcode, int result) { return failing && opcode == IORING_OP_FSYNC ? -ENOSPC : result; });
+  DiskUser disk(*device);
+  DiskUser other(*device);
+  Buffer data(4096);
+  EXPECT_FALSE(disk.flush().value() == 0);
+  failing = false;
+  EXPECT_TRUE(device->poisoned());
+  EXPECT_EQ(disk.flush(), from_errno(EIO));
+  EXPECT_EQ(other.flush(), from_errno(EIO));
+  EXPECT_EQ(other.write(0, data.data(), 4096, block::kFua), from_errno(EIO));
+  EXPECT_EQ(other.write(0, data.data(), 4096, block::kPreflush), from_errno(EIO));
+  EXPECT_FALSE(other.write(0, data.data(), 4096));
+  EXPECT_FALSE(other.read(0, data.data(), 4096));
+  device->clear_errors();
+  EXPECT_FALSE(other.flush());
+}
+
+TEST(FileDevice, R10_AFailedFuaWritePoisonsAsWellAndAPlainOneDoesNot) {
+  TempFile file;
+  auto device = open_device(file);
+  bool failing = true;
+  device->set_result_hook([&](unsigned opcode, int result) { return failing && opcode == IORING_OP_WRITE ? -EIO : result; });
+  DiskUser disk(*device);
+  Buffer data(4096);
+  EXPECT_EQ(disk.write(0, data.data(), 4096), from_errno(EIO));
+  EXPECT_FALSE(disk.flush());
+  EXPECT_EQ(disk.write(0, data.data(), 4096, block::kFua), from_errno(EIO));
+  failing = false;
+  EXPECT_EQ(disk.flush(), from_errno(EIO));
+}
+
+TEST(FileDevice, R10_AFailedPreflushFailsTheWriteUnwritten) {
+  TempFile file;
+  auto device = open_device(file);
+  device->set_result_hook([&](unsigned opcode, int result) { return opcode == IORING_OP_FSYNC ? -EIO : result; });
+  DiskUser disk(*device);
+  Buffer data(4096, 0x33), seen(4096, 0xff);
+  EXPECT_EQ(disk.write(0, data.data(), 4096, block::kPreflush), from_errno(EIO));
+  file.peek(0, seen);
+  EXPECT_TRUE(seen.all(0));
+}
+
+// --- opening ---
+
+TEST(FileDevice, R8_HasOneWriter) {
+  TempFile file;
+  auto writer = open_device(file);
+  EXPECT_EQ(error_of(FileDevice::open_path(file.path(), {})), from_errno(EBUSY));
+  EXPECT_EQ(error_of(FileDevice::open_path(file.path(), {.read_only = true, .shared_lock = true})), from_errno(EBUSY));
+  EXPECT_TRUE(FileDevice::open_path(file.path(), {.read_only = true}));
+  writer.reset();
+  auto reader = open_device(file, {.read_only = true, .shared_lock = true});
+  EXPECT_TRUE(FileDevice::open_path(file.path(), {.read_only = true, .shared_lock = true}));
+  EXPECT_EQ(error_of(FileDevice::open_path(file.path(), {})), from_errno(EBUSY));
+  reader.reset();
+  EXPECT_TRUE(FileDevice::open_path(file.path(), {}));
+}
+
+TEST(FileDevice, R8_RespectsALockOfAnotherProgram) {
+  TempFile file;
+  ASSERT_EQ(::flock(file.fd(), LOCK_SH | LOCK_NB), 0);
+  EXPECT_EQ(error_of(FileDevice::open_path(file.path(), {})), from_errno(EBUSY));
+}
+
+TEST(FileDevice, S9_OpensReadOnlyWhateverTheCallerHolds) {
+  TempFile file;
+  UniqueFd writable(::open(file.path().c_str(), O_RDWR | O_CLOEXEC));
+  auto device = FileDevice::open(std::move(writable), {.name = "ro", .read_only = true});
+  ASSERT_TRUE(device);
+  EXPECT_TRUE((*device)->limits().read_only);
+  DiskUser disk(**device);
+  Buffer data(4096);
+  EXPECT_FALSE(disk.read(0, data.data(), 4096));
+  for (const Op op : {Op::discard, Op::write_zeroes, Op::secure_erase}) {
+    EXPECT_EQ(disk.range(op, 0, 4096), make_error_code(Errc::read_only));
+  }
+  EXPECT_EQ(disk.write(0, data.data(), 4096), make_error_code(Errc::read_only));
+  EXPECT_FALSE(disk.flush());
+}
+
+TEST(FileDevice, TakesADescriptorThatOnlyNamesTheFile) {
+  TempFile file;
+  auto device = FileDevice::open(UniqueFd(::open(file.path().c_str(), O_PATH | O_CLOEXEC)), {.name = "by fd"});
+  ASSERT_TRUE(device);
+  DiskUser disk(**device);
+  Buffer data(512, 3);
+  EXPECT_FALSE(disk.write(0, data.data(), 512));
+}
+
+TEST(FileDevice, RefusesWhatIsNoDisk) {
+  EXPECT_EQ(error_of(FileDevice::open_path("/tmp", {.read_only = true})), from_errno(ENOTBLK));
+  EXPECT_EQ(error_of(FileDevice::open_path("/dev/null", {})), from_errno(ENOTBLK));
+  EXPECT_EQ(error_of(FileDevice::open_path("/nowhere/at/all", {})), from_errno(ENOENT));
+  TempFile empty(0);
+  EXPECT_EQ(error_of(FileDevice::open_path(empty.path(), {})), from_errno(EINVAL));
+  TempFile file;
+  EXPECT_EQ(error_of(FileDevice::open_path(file.path(), {.logical_block_size = 1000})), from_errno(EINVAL));
+}
+
+TEST(FileDevice, DoesNotHangOnAPipe) {
+  const std::string path = "/tmp/rnbd-file-test-pipe-" + std::to_string(::getpid());
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  EXPECT_EQ(error_of(FileDevice::open_path(path, {})), from_errno(ENOTBLK));
+  ::unlink(path.c_str());
+}
+
+TEST(FileDevice, ServesWholeBlocksOnly) {
+  TempFile file(kMiB + 4096 + 700);
+  EXPECT_EQ(open_device(file)->limits().size, kMiB + 4096 + 512);
+  auto device = open_device(file, {.logical_block_size = 4096});
+  EXPECT_EQ(device->limits().size, kMiB + 4096);
+  EXPECT_EQ(device->limits().logical_block_size, 4096U);
+  EXPECT_GE(device->limits().physical_block_size, 4096U);
+  DiskUser disk(*device);
+  Buffer data(8192, 5);
+  EXPECT_EQ(disk.write(512, data.data(), 512), from_errno(EINVAL));
+  EXPECT_EQ(disk.write(kMiB, data.data(), 8192), from_errno(EIO));
+  EXPECT_FALSE(disk.write(kMiB, data.data(), 4096));
+  EXPECT_FALSE(disk.read(kMiB, data.data(), 4096));
+}
+
+TEST(FileDevice, SeesAFileGrowWhenAsked) {
+  TempFile file(kMiB);
+  auto device = open_device(file);
+  DiskUser disk(*device);
+  Buffer data(4096);
+  EXPECT_EQ(disk.read(kMiB, data.data(), 4096), from_errno(EIO));
+  file.resize(2 * kMiB);
+  EXPECT_EQ(*device->refresh_size(), 2 * kMiB);
+  EXPECT_FALSE(disk.read(kMiB, data.data(), 4096));
+}
+
+TEST(FileDevice, HasOneIdentityUnderAllItsNames) {
+  TempFile file, other;
+  const std::string link = file.path() + "-link";
+  ASSERT_EQ(::link(file.path().c_str(), link.c_str()), 0);
+  const std::string one = open_device(file)->identity();
+  EXPECT_EQ((*FileDevice::open_path(link, {}))->identity(), one);
+  EXPECT_NE(open_device(other)->identity(), one);
+  ::unlink(link.c_str());
+}
+
+TEST(FileDevice, IsSharedByReactorsAndFallsBackWithoutFileSystemHelp) {
+  TempFile file(8 * kMiB, "/dev/shm");  // tmpfs: holes, but no zeroing of ranges
+  auto device = open_device(file);
+  std::vector<std::thread> users;
+  for (std::uint64_t u = 0; u < 3; ++u) {
+    users.emplace_back([&, u] {
+      DiskUser disk(*device);
+      Buffer data(4096, static_cast<int>(u + 1)), in(4096);
+      for (std::uint64_t i = 0; i < 60; ++i) {
+        EXPECT_FALSE(disk.write((i * 3 + u) * 4096, data.data(), 4096));
+        const bool erase = i % 2 == 0;
+        if (erase) {
+          EXPECT_FALSE(disk.range(Op::write_zeroes, (i * 3 + u) * 4096, 4096, block::kNoUnmap));
+        }
+        EXPECT_FALSE(disk.read((i * 3 + u) * 4096, in.data(), 4096));
+        EXPECT_TRUE(in.all(erase ? 0 : static_cast<int>(u + 1)));
+      }
+    });
+  }
+  for (auto& user : users) user.join();
+}
+
+TEST(FileDevice, OpensQueuesOnReactorsOnly) {
+  TempFile file;
+  auto device = open_device(file);
+  struct NoReactor final : Loop {
+    TimePoint now() const override { return {}; }
+    void arm(Timer&, TimePoint) override {}
+    void disarm(Timer&) override {}
+    void defer(Task&) override {}
+    void post(std::function<void()>) override {}
+    bool on_this_thread() const override { return true; }
+  } loop;
+  auto queue = device->open_queue(loop);
+  ASSERT_FALSE(queue);
+  EXPECT_EQ(queue.error(), from_errno(EINVAL));
+}
+
+}  // namespace
+}  // namespace rnbd::backend
