@@ -155,6 +155,8 @@ void SimConnection::break_at(TimePoint time, std::error_code why) {
     return;
   }
   break_why_ = why;
+  acknowledged_no_more_ = true;
+  if (late_completions_) done_.cancel();
   if (!break_.scheduled()) world_.schedule(break_, time);
 }
 

@@ -98,6 +98,7 @@ class SimConnection final : public Connection {
   std::error_code tell_peer_;
   std::error_code break_why_;
   bool late_completions_;   // done comes with the peer's acknowledgement rather than with the last byte
+  bool acknowledged_no_more_ = false;  // the way is severed, though this end may not know
   bool lingers_;            // goes on sending and placing until on_closed
   Event transmit_ = Event::of<&SimConnection::on_transmit>(EventKind::transmit, this);
   Event done_ = Event::of<&SimConnection::on_done_due>(EventKind::done, this);

@@ -78,7 +78,8 @@ void SimConnection::transmit(Item& item) {
   if (pipe_->link() != nullptr) due = std::max(due, pipe_->link()->stalled_until_);
   last_done_ = std::max(last_done_, due);
   dones_.push() = {item.work.cookie, last_done_};
-  if (!done_.scheduled() && state_ != State::closing) world_.schedule(done_, dones_.front().due);
+  const bool comes = state_ != State::closing && !(acknowledged_no_more_ && late_completions_);
+  if (comes && !done_.scheduled()) world_.schedule(done_, dones_.front().due);
 }
 
 void SimConnection::on_done_due() {

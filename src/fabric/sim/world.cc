@@ -1,8 +1,12 @@
 #include "fabric/sim/world.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 #include "fabric/sim/fabric.h"
 
@@ -12,6 +16,20 @@ namespace {
 std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise) {
   const char* text = std::getenv(name);
   return text == nullptr || *text == '\0' ? otherwise : std::strtoull(text, nullptr, 0);
+}
+
+// The worlds alive, newest first. One thread runs worlds; a signal handler of that thread reads this.
+World* alive = nullptr;
+
+extern "C" void say_seeds_and_abort(int signal) {
+  for (const World* world = alive; world != nullptr; world = world->next_alive()) {
+    char line[64];
+    const int length = std::snprintf(line, sizeof line, "sim: RNBD_SIM_SEED=%llu\n",
+                                     static_cast<unsigned long long>(world->seed()));
+    if (length > 0) static_cast<void>(!::write(STDERR_FILENO, line, static_cast<std::size_t>(length)));
+  }
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
 }
 
 }  // namespace
@@ -44,9 +62,14 @@ struct World::Call {
 World::World(const Options& options)
     : options_(options), random_(options.seed), hash_(mix(options.seed)) {
   if (number_from_environment("RNBD_SIM_TRACE", 0) != 0) options_.trace = true;
+  next_alive_ = std::exchange(alive, this);
+  std::signal(SIGABRT, say_seeds_and_abort);
 }
 
 World::~World() {
+  World** link = &alive;
+  while (*link != this) link = &(*link)->next_alive_;
+  *link = next_alive_;
   calls_.clear();
   hosts_.clear();  // and their fabrics, before the loops they are on
 }
@@ -55,6 +78,8 @@ Duration World::some(Duration most) {
   if (most <= Duration::zero()) return {};
   return Duration(static_cast<Duration::rep>(random_.below(static_cast<std::uint64_t>(most.count()) + 1)));
 }
+
+std::string World::replay() const { return "RNBD_SIM_SEED=" + std::to_string(seed()); }
 
 bool World::chance(std::uint64_t in) { return in != 0 && random_.below(in) == 0; }
 

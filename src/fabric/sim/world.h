@@ -56,6 +56,9 @@ class World {
 
   const Options& options() const { return options_; }
   std::uint64_t seed() const { return options_.seed; }
+  // "RNBD_SIM_SEED=<seed>": what to say when a test fails, e.g. SCOPED_TRACE(world.replay()). An abort says
+  // it by itself for every world alive.
+  std::string replay() const;
   Random& random() { return random_; }
   Duration some(Duration most);                 // 0 to `most`
   bool chance(std::uint64_t in);                // one in `in`; never for 0
@@ -85,6 +88,7 @@ class World {
   void note(std::uint64_t value) { hash_ = mix(hash_ ^ value); }
 
   // For what is simulated.
+  const World* next_alive() const { return next_alive_; }
   void schedule(Event& event, TimePoint time) { queue_.schedule(event, time < now_ ? now_ : time); }
   SimLoop* current() const { return current_; }
   std::uint64_t next_id() { return ++last_id_; }
@@ -99,6 +103,7 @@ class World {
   void record(const Event& event);
 
   Options options_;
+  World* next_alive_ = nullptr;  // for the report on abort
   SeededRandom random_;
   TimePoint now_{};
   EventQueue queue_;
