@@ -83,6 +83,7 @@ Outcome<PathSpec> parse_path_spec(std::string_view text, std::uint16_t port) {
   }
   if (auto checked = check_address(path.destination); !checked)
     return tl::unexpected(checked.error());
+  if (path.destination.starts_with("unix:")) path.port = kDefaultPort;  // it has none
   return path;
 }
 
