@@ -10,6 +10,7 @@
 #include <cstring>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -82,6 +83,7 @@ class Disk {
   int overlaps = 0;                            // modifying requests submitted over a running one
   int refused = 0;                             // requests it must never see
   int queues = 0;
+  int queue_error = 0;                         // what open_queue fails with
   std::uint64_t outstanding = 0;
 
  private:
@@ -233,6 +235,7 @@ class DiskDevice final : public block::Device {
     return limits;
   }
   Result<std::unique_ptr<block::Queue>> open_queue(Loop& loop) override {
+    if (disk_.queue_error != 0) return fail_errno(disk_.queue_error);
     return std::make_unique<DiskQueue>(disk_, static_cast<SimLoop&>(loop), read_only_);
   }
 
