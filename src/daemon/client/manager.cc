@@ -91,14 +91,31 @@ void Manager::remove(Mapping& mapping) {
   finish_if_empty();
 }
 
-// Closes the session when this was its last user.
 void Manager::release_session(Mapping& mapping) {
   Session* session = std::exchange(mapping.session, nullptr);
-  if (session == nullptr || --session->users != 0) return;
-  session->closing = true;
-  session->client->close([this, session] {
+  if (session == nullptr) return;
+  --session->users;
+  settle(*session);
+}
+
+// Closes a session that nobody wants any more; an open under way that nobody waits for ends with
+// it.
+void Manager::settle(Session& session) {
+  for (const auto& mapping : mappings_) {
+    bool of_it = mapping->session == &session;
+    bool wanted = mapping->state != State::opening || !mapping->abandoned;
+    if (of_it && wanted) return;
+  }
+  if (std::exchange(session.closing, true)) {
+    if (session.closed && session.users == 0) session_closed(session);
+    return;
+  }
+  session.client->close([this, &session] {
     // Not from inside its own call.
-    reactors_.home().post([this, session] { session_closed(*session); });
+    reactors_.home().post([this, &session] {
+      session.closed = true;
+      if (session.users == 0) session_closed(session);
+    });
   });
 }
 
@@ -113,23 +130,35 @@ void Manager::close_all(std::function<void()> done) {
   on_empty_ = std::move(done);
   std::vector<Mapping*> all;
   for (auto& mapping : mappings_) all.push_back(mapping.get());
-  for (Mapping* mapping : all) {
-    bool reachable =
-        mapping->device != nullptr && mapping->device->state() == client::DeviceState::open;
-    if (mapping->device != nullptr && !reachable)
-      mapping->session->client->fail_device(*mapping->device);
-    if (mapping->state == State::ready) {
-      // In use or not, we end; but what the server can still do, it does.
-      mapping->state = State::leaving;
-      frontends_.detach(mapping->presence, true, [this, mapping](const std::vector<std::string>&) {
-        mapping->device->set_watcher(nullptr);
-        close_device(*mapping, [this, mapping] { remove(*mapping); });
-      });
-    } else if (mapping->state != State::leaving) {
-      mapping->abandoned = true;
-    }
-  }
+  for (Mapping* mapping : all) close_one(*mapping);
   finish_if_empty();
+}
+
+// In use or not, we end; but what the server can still do, it does.
+void Manager::close_one(Mapping& mapping) {
+  bool reachable =
+      mapping.device != nullptr && mapping.device->state() == client::DeviceState::open;
+  if (mapping.device != nullptr && !reachable)
+    mapping.session->client->fail_device(*mapping.device);
+  switch (mapping.state) {
+    case State::ready:
+      mapping.state = State::leaving;
+      return frontends_.detach(mapping.presence, true,
+                               [this, &mapping](const std::vector<std::string>&) {
+                                 mapping.device->set_watcher(nullptr);
+                                 close_device(mapping, [this, &mapping] { remove(mapping); });
+                               });
+    case State::resolving:
+      return give_up(mapping, {ProblemCode::busy, "the daemon is ending", "", ESHUTDOWN});
+    case State::opening:
+      mapping.abandoned = true;
+      return settle(*mapping.session);
+    case State::appearing:
+      mapping.abandoned = true;
+      return;
+    case State::leaving:
+      return;
+  }
 }
 
 void Manager::fail_all() {

@@ -58,7 +58,9 @@ class Manager final {
   void close_device(Mapping& mapping, std::function<void()> done);
   void remove(Mapping& mapping);
   void release_session(Mapping& mapping);
+  void settle(Session& session);
   void session_closed(Session& session);
+  void close_one(Mapping& mapping);
   void finish_if_empty();
 
   Mapping* find(const std::string& session, const std::string& device_path) const;

@@ -215,7 +215,7 @@ void Manager::appeared(Mapping& mapping, Outcome<Presence> presence) {
 
 // The mapping came to nothing: tells who waits, and lets go of the session if nobody else has it.
 void Manager::give_up(Mapping& mapping, Problem why) {
-  log_error("{}", why.text());
+  if (!mapping.abandoned) log_error("{}", why.text());
   auto waiting = std::exchange(mapping.waiting, {});
   remove(mapping);
   for (const ManagerReply& reply : waiting) reply(failure(why));
@@ -230,6 +230,7 @@ void Manager::on_timeout(Mapping& mapping) {
   mapping.abandoned = true;
   auto waiting = std::exchange(mapping.waiting, {});
   for (const ManagerReply& reply : waiting) reply(failure(why));
+  if (mapping.state == State::opening) settle(*mapping.session);
 }
 
 }  // namespace rnbd::daemon

@@ -11,6 +11,7 @@ struct Manager::Session {
   int poll_queues = 0;
   unsigned users = 0;  // mappings that hold it
   bool closing = false;
+  bool closed = false;
   std::vector<std::function<void()>> after_close;  // maps that wait for the name to be free
 };
 
