@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <string>
 
 #include "fabric/fabric.h"
@@ -54,6 +55,7 @@ struct Subject {
   std::string name;  // letters and digits
   std::unique_ptr<Harness> (*make)() = nullptr;
 };
+inline void PrintTo(const Subject& subject, std::ostream* out) { *out << subject.name; }
 inline std::string subject_name(const ::testing::TestParamInfo<Subject>& info) { return info.param.name; }
 
 class Conformance : public ::testing::TestWithParam<Subject> {

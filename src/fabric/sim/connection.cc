@@ -20,6 +20,7 @@ SimConnection::SimConnection(SimFabric& fabric, SimDomain& domain, const Connect
       side_(side),
       addresses_{pipe_->address(side), pipe_->address(1 - side)},
       windows_(world_, options.windows),
+      silent_(side == 1 && world_.chance(2)),
       late_completions_(world_.chance(2)),
       lingers_(world_.chance(2)) {
   RNBD_ASSERT(&domain.host() == &fabric.host());

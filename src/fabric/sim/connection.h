@@ -97,6 +97,7 @@ class SimConnection final : public Connection {
   std::error_code why_;
   std::error_code tell_peer_;
   std::error_code break_why_;
+  bool silent_;  // an acceptor that waits for the initiator's first message (contract, 6)
   bool late_completions_;   // done comes with the peer's acknowledgement rather than with the last byte
   bool acknowledged_no_more_ = false;  // the way is severed, though this end may not know
   bool lingers_;            // goes on sending and placing until on_closed

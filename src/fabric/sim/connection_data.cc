@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "fabric/sim/connection.h"
 #include "fabric/sim/fabric.h"
@@ -40,6 +41,7 @@ std::uint64_t SimConnection::sample(const Item& item) const {
 }
 
 void SimConnection::schedule_transmit() {
+  if (silent_) return;
   const auto rate = world_.options().latency.bytes_per_microsecond;
   const auto nanoseconds = 200 + items_.front().length * 1000 / rate;
   sender_free_ = std::max(sender_free_, world_.now()) + Duration(static_cast<Duration::rep>(nanoseconds));
@@ -140,6 +142,7 @@ bool SimConnection::place(Message& message) {
 }
 
 bool SimConnection::deliver_work(Message& message) {
+  if (std::exchange(silent_, false)) on_room();
   if (is_write(message.op) && !message.placed && !place(message)) {
     fault(Errc::remote_access);
     return true;

@@ -66,6 +66,7 @@ TEST_P(Faults, ACutMayBeNoticedLater) {
 
 TEST_P(Faults, ABlackHoleHoldsWhatItSwallowsUntilItHeals) {
   Pair pair(harness_);
+  world().run_for(5ms);
   link().black_hole_towards(harness_.server_host());
   start_ping(pair);
   pair.client().post_receives(1);
@@ -82,6 +83,7 @@ TEST_P(Faults, TheLastAcknowledgementAloneMayBeLost) {
   std::size_t acted_but_failed = 0;
   for (int i = 0; i < 20; ++i) {
     Pair pair(harness_);
+    world().run_for(5ms);  // what opened the connection has arrived
     pair.server().post_receives(1);
     link().reset_after(harness_.server_host(), 1);
     ASSERT_EQ(pair.client().post(immediate_work(1, 1)), std::error_code());
@@ -95,6 +97,7 @@ TEST_P(Faults, TheLastAcknowledgementAloneMayBeLost) {
 TEST_P(Faults, AResetMayFallBetweenAnyTwoWorkItems) {
   for (std::uint64_t n = 1; n <= 20; ++n) {
     Pair pair(harness_);
+    world().run_for(5ms);
     link().reset_after(harness_.server_host(), n);
     start_ping(pair);
     EXPECT_TRUE(world().run_until([&] { return pair.client().closed + pair.server().closed == 2; }, 1s));

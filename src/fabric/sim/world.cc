@@ -39,7 +39,8 @@ std::uint64_t seed_from_environment(std::uint64_t otherwise) {
 }
 
 std::vector<std::uint64_t> seeds(std::size_t count, std::uint64_t first) {
-  if (std::getenv("RNBD_SIM_SEED") != nullptr) return {seed_from_environment(first)};
+  const char* only = std::getenv("RNBD_SIM_SEED");
+  if (only != nullptr && *only != '\0') return {seed_from_environment(first)};
   std::vector<std::uint64_t> result(number_from_environment("RNBD_SIM_SEEDS", count));
   for (std::size_t i = 0; i < result.size(); ++i) result[i] = first + i;
   return result;
