@@ -11,7 +11,8 @@
 //    loop, so an object is consistent when its handler runs.
 // 5. After close() or an error every posted item completes exactly once, then on_closed comes, last and
 //    once. After on_closed not one byte of registered memory is touched by that connection.
-// 6. Everything of one Fabric lives on one loop; Domains and Memory may be shared by connections on
+// 6. The initiator speaks first: what the acceptor posts may wait until the initiator's first message came.
+// 7. Everything of one Fabric lives on one loop; Domains and Memory may be shared by connections on
 //    several loops, see there.
 
 #include <sys/uio.h>

@@ -257,7 +257,6 @@ TEST_P(Conformance, WindowsOfOneConnectionAreIndependent) {
 TEST_P(Conformance, SendInvalidateKillsTheWindowBeforeItIsDelivered) {
   if (!harness().client(0).capabilities().remote_invalidate) GTEST_SKIP() << "no remote invalidation";
   Pair pair(harness());
-  pair.client().post(write_work({}, {}));  // the initiator speaks first
   Bytes target(64);
   const RemoteSpan window = pair.client().expose(1, std::span(target));
   pair.client().post_receives(1, 16);
@@ -287,7 +286,6 @@ TEST_P(Conformance, OnlyAKeyOfAnOpenWindowMayBeInvalidated) {
   for (const int which : {unknown, hidden, memory_key, another_connection}) {
     SCOPED_TRACE(which);
     Pair pair(harness(), 2);
-    pair.client().post(write_work({}, {}));  // the initiator speaks first
     Bytes target(64);
     Memory& memory = pair.client_memory({.size = 64, .access = Access::remote_write, .chunk_size = 0});
     const RemoteSpan window = pair.client(0).expose(1, std::span(target));
