@@ -255,10 +255,10 @@ TEST(Session, SeveralClientsOfOneServerDoNotMeet) {
   auto other = client::Session::create({&fabric, 1}, 0, random, quiet,
                                        {.name = "other", .paths = {{{}, pair.server_address()}}});
   ASSERT_TRUE(other);
-  (*other)->open();
+  pair.on_loop(pair.client_fabric().sim_loop(), [&] { (*other)->open(); });
   ASSERT_TRUE(pair.world().run_until([&] { return quiet.up; }, 10s));
   EXPECT_EQ(pair.store().live().size(), 2U);
-  (*other)->close();
+  pair.on_loop(pair.client_fabric().sim_loop(), [&] { (*other)->close(); });
   ASSERT_TRUE(pair.world().run_until([&] { return quiet.closed; }, 10s));
   other->reset();
   Io io(Direction::write, 0, 10);

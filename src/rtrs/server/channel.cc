@@ -74,10 +74,16 @@ void Channel::send_info_response(std::vector<std::byte> bytes) {
 void Channel::fail(std::error_code why) {
   if (closing_) return;
   if (!error_) error_ = why;
-  close(why, false);
+  begin_close(why, false);
 }
 
 void Channel::close(std::error_code why, bool graceful) {
+  last_command_seen_ = true;
+  if (closed_) return maybe_finished();
+  begin_close(why, graceful);
+}
+
+void Channel::begin_close(std::error_code why, bool graceful) {
   if (closing_) return;
   shared_.gate.shut();
   closing_ = true;
@@ -97,8 +103,9 @@ void Channel::on_closed(std::error_code why) {
   maybe_finished();
 }
 
+// Not before the path's close has come: it is the last that is posted to this loop for this channel.
 void Channel::maybe_finished() {
-  if (outstanding_ != 0) return;
+  if (!closed_ || !last_command_seen_ || outstanding_ != 0) return;
   tell([cid = cid_](ChannelHandler& handler) { handler.on_channel_finished(cid); });
 }
 

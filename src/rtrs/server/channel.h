@@ -35,7 +35,7 @@ class Channel final : private fabric::ConnectionHandler, private HeartbeatHandle
   // Commands, on the channel's loop.
   void accept();
   void send_info_response(std::vector<std::byte> bytes);  // and start the heartbeat
-  void close(std::error_code why, bool graceful);
+  void close(std::error_code why, bool graceful);  // once, and nothing after it
 
   void respond(RequestImpl& request, int error);
 
@@ -51,6 +51,7 @@ class Channel final : private fabric::ConnectionHandler, private HeartbeatHandle
 
   bool post_receives();
   void fail(std::error_code why);
+  void begin_close(std::error_code why, bool graceful);
   void discard(RequestImpl& request);
   void maybe_finished();
   void on_immediate(std::uint32_t immediate);
@@ -80,6 +81,7 @@ class Channel final : private fabric::ConnectionHandler, private HeartbeatHandle
   std::error_code error_;  // why it ends, where we know better than the fabric
   bool closing_ = false;
   bool closed_ = false;
+  bool last_command_seen_ = false;
 
   std::uint32_t credits_ = 0;      // work items of responses the send queue still takes
   std::uint32_t outstanding_ = 0;  // requests the handler has, or whose answer waits

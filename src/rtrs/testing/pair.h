@@ -133,11 +133,15 @@ class Pair : public client::SessionHandler {
   void stop_server() {
     if (!server_ || server_stopping_) return;
     server_stopping_ = true;
-    server_->stop([this] {
-      server_.reset();
-      server_stopping_ = false;
+    on_loop(server_fabric().sim_loop(), [this] {
+      server_->stop([this] {
+        server_.reset();
+        server_stopping_ = false;
+      });
     });
   }
+  // Calls as the user of an object would: from the loop it lives on.
+  void on_loop(SimLoop& loop, std::function<void()> call) { world_.after(Duration::zero(), std::move(call), &loop); }
   [[nodiscard]] bool stop_server_and_wait() {
     stop_server();
     return world_.run_until([&] { return !server_; }, 60s);
@@ -166,17 +170,18 @@ class Pair : public client::SessionHandler {
   }
   void start() {
     ASSERT_TRUE(make_session());
-    session_->open();
+    on_loop(client_fabric().sim_loop(), [this] { session_->open(); });
   }
   [[nodiscard]] bool open() {
     start();
     return world_.run_until([&] { return connects_ > 0 || closed_; }, 60s) && !closed_;
   }
   void close() {
-    if (session_ && !closing_) {
-      closing_ = true;
-      session_->close();
-    }
+    if (!session_ || closing_) return;
+    closing_ = true;
+    on_loop(client_fabric().sim_loop(), [this] {
+      if (session_) session_->close();
+    });
   }
   [[nodiscard]] bool close_and_wait() {
     close();
@@ -185,7 +190,7 @@ class Pair : public client::SessionHandler {
   // Submits on the lane's loop, as its user would.
   void submit(client::Request& request, std::size_t lane_index = 0) {
     client::Lane& to = lane_index == kService ? session_->service_lane() : session_->lane(lane_index);
-    world_.after(Duration::zero(), [&to, &request] { to.submit(request); }, &static_cast<SimLoop&>(to.loop()));
+    on_loop(static_cast<SimLoop&>(to.loop()), [&to, &request] { to.submit(request); });
   }
   // Submits and waits for its end.
   std::error_code run(Io& io, std::size_t lane_index = 0) {
@@ -194,6 +199,7 @@ class Pair : public client::SessionHandler {
     EXPECT_TRUE(world_.run_until([&] { return io.completions > before; }, 60s));
     return io.result;
   }
+  bool session_alive() const { return session_ != nullptr; }
   bool connected() const { return connects_ > disconnects_ && !closed_; }
 
   static constexpr std::size_t kService = ~std::size_t{0};
