@@ -49,8 +49,8 @@ struct DetachResult {
 class LoopDevices {
  public:
   explicit LoopDevices(Loop& home, LoopOptions options = {});
-  // Waits for operations under way; no callback comes afterwards. The volumes must be able to answer (or
-  // fail): destroy this before the mount.
+  // Joins the threads of operations still under way; their callbacks do not come. They may need the mount's
+  // reactor to end: on its thread, close() first.
   ~LoopDevices();
   LoopDevices(const LoopDevices&) = delete;
   LoopDevices& operator=(const LoopDevices&) = delete;
@@ -65,6 +65,9 @@ class LoopDevices {
   // Clears what a crashed daemon left behind: unused loop devices on files below `directory`, links that
   // lead nowhere. Calls back with the number of devices cleared.
   void clean_up(std::string directory, std::function<void(unsigned)> done);
+
+  // Calls back when no operation is under way any more (at once if none is). Start no others.
+  void close(std::function<void()> done);
 
   // Who uses the device now, in words. Reads /proc and /sys only; any thread.
   static std::vector<std::string> users(unsigned loop_number);

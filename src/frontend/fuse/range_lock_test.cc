@@ -68,7 +68,7 @@ TEST(RangeLock, NeverRunsConflictingWritesTogetherAndForgetsNone) {
   SeededRandom random(seed);
   RangeLock lock;
   std::vector<std::unique_ptr<Write>> writes;
-  for (int step = 0; step < 20000; ++step) {
+  for (int step = 0; step < 5000; ++step) {
     if (writes.size() < 20 && random.below(2) == 0) {
       const std::uint64_t from = random.below(16);
       writes.push_back(std::make_unique<Write>(from, from + 1 + random.below(4), random.below(3) == 0));

@@ -1,0 +1,111 @@
+#include "frontend/fuse/loop_links.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+#include <vector>
+
+#include "frontend/fuse/fuse_mount.h"
+#include "frontend/fuse/loop_control.h"
+
+namespace rnbd::fuse {
+namespace {
+
+namespace stdfs = std::filesystem;
+
+// The number of the loop device a symbolic link names.
+std::optional<unsigned> leads_to(const std::string& link) {
+  std::error_code error;
+  const stdfs::path target = stdfs::read_symlink(link, error);
+  unsigned number = 0;
+  if (error || std::sscanf(target.filename().c_str(), "loop%u", &number) != 1) return std::nullopt;
+  return number;
+}
+
+// A link of a daemon that is gone: its device is bound to nothing, or newly bound by us.
+bool is_stale(const std::string& link, unsigned ours) {
+  const auto number = leads_to(link);
+  return number && (*number == ours || !loop_backing_file(*number));
+}
+
+std::error_code link_to(const std::string& target, const std::string& link, unsigned ours) {
+  if (::symlink(target.c_str(), link.c_str()) == 0) return {};
+  if (errno != EEXIST) return from_errno(errno);
+  if (!is_stale(link, ours)) return from_errno(EEXIST);
+  ::unlink(link.c_str());
+  return ::symlink(target.c_str(), link.c_str()) == 0 ? std::error_code{} : from_errno(errno);
+}
+
+Result<std::string> make_number_link(const std::string& directory, const std::string& target, unsigned ours) {
+  constexpr unsigned kNumbers = 1U << 20;
+  for (unsigned number = 0; number < kNumbers; ++number) {
+    std::string link = directory + "/rnbd" + std::to_string(number);
+    const std::error_code error = link_to(target, link, ours);
+    if (!error) return link;
+    if (error != from_errno(EEXIST)) return fail(error);
+  }
+  return fail_errno(ENOSPC);
+}
+
+Result<std::string> make_name_link(const std::string& directory, const std::string& target, unsigned ours,
+                                   const std::string& session, const std::string& volume) {
+  const std::string base = directory + "/rnbd";
+  const std::string folder = base + "/" + file_name(session);
+  for (const std::string& made : {base, folder}) {
+    if (::mkdir(made.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno(errno);
+  }
+  std::string link = folder + "/" + file_name(volume);
+  if (const auto error = link_to("../../" + target, link, ours)) return fail(error);
+  return link;
+}
+
+bool sound(const std::string& name) { return !name.empty() && name != "." && name != ".."; }
+
+}  // namespace
+
+Result<LoopLinks> make_links(const std::string& device_directory, unsigned loop_number, const std::string& session,
+                             const std::string& volume) {
+  if (!sound(session) || !sound(volume)) return fail_errno(EINVAL);
+  const std::string target = "loop" + std::to_string(loop_number);
+  auto name_link = make_name_link(device_directory, target, loop_number, session, volume);
+  if (!name_link) return fail(name_link.error());
+  auto number_link = make_number_link(device_directory, target, loop_number);
+  if (!number_link) {
+    remove_links({"", *name_link}, loop_number);
+    return fail(number_link.error());
+  }
+  return LoopLinks{std::move(*number_link), std::move(*name_link)};
+}
+
+void remove_links(const LoopLinks& links, unsigned loop_number) {
+  for (const std::string& link : {links.number_link, links.name_link}) {
+    if (!link.empty() && leads_to(link) == loop_number) ::unlink(link.c_str());
+  }
+  if (links.name_link.empty()) return;
+  const stdfs::path folder = stdfs::path(links.name_link).parent_path();
+  if (::rmdir(folder.c_str()) == 0) ::rmdir(folder.parent_path().c_str());
+}
+
+void remove_dead_links(const std::string& device_directory) {
+  constexpr unsigned kNone = 0xffffffff;
+  std::vector<std::string> dead;
+  std::error_code error;
+  for (const auto& entry : stdfs::directory_iterator(device_directory, error)) {
+    const std::string name = entry.path().filename();
+    if (name.rfind("rnbd", 0) == 0 && is_stale(entry.path(), kNone)) dead.push_back(entry.path());
+  }
+  for (const auto& entry : stdfs::recursive_directory_iterator(device_directory + "/rnbd", error)) {
+    if (entry.is_symlink() && is_stale(entry.path(), kNone)) dead.push_back(entry.path());
+  }
+  for (const std::string& link : dead) {
+    ::unlink(link.c_str());
+    const stdfs::path folder = stdfs::path(link).parent_path();
+    if (folder != stdfs::path(device_directory)) ::rmdir(folder.c_str());
+  }
+}
+
+}  // namespace rnbd::fuse
