@@ -17,6 +17,8 @@ namespace {
 
 // Tasks run per round: enough for any burst of ours, few enough not to keep the ring waiting.
 constexpr int kTasksPerRound = 1024;
+// A turn of the spinning loop takes well under a microsecond; if it took this long, others had the CPU.
+constexpr Duration kDisturbed = std::chrono::microseconds(10);
 
 // All but the signals a thread raises by its own mistake, which must find their handler.
 sigset_t signals_to_block() {
@@ -190,6 +192,7 @@ bool Reactor::spin(TimePoint until) {
     ring_.flush();
   }
   now_ = idle_since_;
+  bool undisturbed = true;
   for (;;) {
     bool found = ring_.cqe_ready() || mailbox_.has_mail() || poll_hooks();
     if (!found && ring_.needs_flush()) {
@@ -201,10 +204,13 @@ bool Reactor::spin(TimePoint until) {
     now_ = clock_now();
     if (found) {
       ++stats_.spin_hits;
-      spin_.found(now_ - idle_since_);
+      if (undisturbed) spin_.found(now_ - idle_since_);
       return true;
     }
-    if (now_ - before > options_.spin_max / 2) spin_.preempted();
+    if (undisturbed && now_ - before > kDisturbed) {
+      undisturbed = false;
+      spin_.preempted();
+    }
     if (now_ >= until) return false;
     relax_cpu();
   }

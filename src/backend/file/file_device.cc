@@ -46,6 +46,7 @@ Result<UniqueFd> open_locked(int which, const FileOptions& options) {
 
 // Whether direct I/O serves every request: aligned to what we offer as block, and really working.
 bool direct_works(int fd, const FileGeometry& geometry, std::uint32_t block) {
+  if (geometry.in_memory) return false;  // some kernels accept the flag there, without meaning
   if (geometry.direct_offset_alignment == 0 || geometry.direct_offset_alignment > block) return false;
   if (geometry.direct_memory_alignment == 0 || geometry.direct_memory_alignment > 4096) return false;
   const int flags = ::fcntl(fd, F_GETFL);

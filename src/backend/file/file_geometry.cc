@@ -13,6 +13,8 @@
 #include <cerrno>
 #include <fstream>
 
+#include "backend/file/memory_file.h"
+
 namespace rnbd::backend {
 namespace {
 
@@ -84,6 +86,7 @@ Result<FileGeometry> examine(int fd, bool writable) {
     // Unless the kernel says: what every file system that has direct I/O accepts.
     out.direct_memory_alignment = out.direct_offset_alignment = 4096;
     examine_file(fd, status, writable, out);
+    out.in_memory = lives_in_memory(fd);
   }
   examine_direct(fd, out);
   return out;

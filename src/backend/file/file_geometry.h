@@ -10,6 +10,7 @@ namespace rnbd::backend {
 
 struct FileGeometry {
   bool block_device = false;
+  bool in_memory = false;  // tmpfs
   std::uint64_t size = 0;  // as the kernel says, not rounded
   std::uint32_t logical_block_size = 512;
   std::uint32_t physical_block_size = 512;

@@ -11,6 +11,7 @@
 #include <cerrno>
 
 #include "backend/file/blocking_worker.h"
+#include "backend/file/memory_file.h"
 
 namespace rnbd::backend {
 namespace {
@@ -37,6 +38,9 @@ void FileQueue::submit(block::Request& request) {
   const std::error_code error = admit(request);
   const bool nothing_to_do = request.length == 0 && request.op != block::Op::flush && (request.flags & block::kPreflush) == 0;
   if (error || nothing_to_do) return completions_.add(request, error);
+  if (device_.geometry_.in_memory && block::carries_data(request.op) && !device_.hook_) {
+    return completions_.add(request, transfer_now(fd_, request));  // its flags ask for nothing tmpfs could do
+  }
   if (!waiting_.empty() || !start(request)) waiting_.push_back(request);
 }
 
