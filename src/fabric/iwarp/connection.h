@@ -80,6 +80,7 @@ class IwarpConnection final : public Connection, private DialHandler, private Re
   bool initiator_ = true;
   bool crc_ = true;
   bool socket_full_ = false;  // wait for room before sending more
+  bool end_in_sight_ = false; // the peer's FIN or RST is behind what is to be read
   bool graceful_ = false;     // draining: everything posted leaves, not only what is under way
   std::optional<std::error_code> why_;  // set when the end begins
   Address local_, peer_;

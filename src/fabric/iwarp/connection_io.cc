@@ -52,7 +52,10 @@ bool all_arrived(int fd, const Address& peer) {
 
 }  // namespace
 
-void IwarpConnection::on_readable(std::uint32_t) { on_bytes_or_receive(); }
+void IwarpConnection::on_readable(std::uint32_t events) {
+  if ((events & ~unsigned{POLLIN}) != 0) end_in_sight_ = true;
+  on_bytes_or_receive();
+}
 
 void IwarpConnection::on_bytes_or_receive() {
   if (state_ != State::open) return;
@@ -74,7 +77,7 @@ void IwarpConnection::read() {
     if (n == 0) return on_end_of_stream();
     const auto bytes = static_cast<std::size_t>(n);
     if (!handle(receiver_->received(bytes))) return;
-    if (bytes < room) return;
+    if (bytes < room && !end_in_sight_) return;  // the socket is empty
     read += bytes;
   }
   reactor_.defer(read_);

@@ -1,5 +1,7 @@
 #include "fabric/iwarp/keys.h"
 
+#include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <limits>
 
@@ -13,14 +15,23 @@ KeyFault check_range(std::uint64_t base, std::uint64_t length, std::uint64_t off
   return n <= length - (offset - base) ? KeyFault::none : KeyFault::bounds;
 }
 
-std::uint8_t key_of(std::uint32_t stag) { return static_cast<std::uint8_t>(stag); }
+const IwarpMemory* find_memory(const IwarpDomain& domain, std::uint32_t stag) {
+  return domain.find(domain.permutation().slot_of(stag >> 8), static_cast<std::uint8_t>(stag));
+}
 
 }  // namespace
 
 Keys::Keys(const IwarpDomain& domain, Random& random, std::uint32_t windows)
-    : domain_(domain), random_(random), windows_(windows) {
+    : domain_(domain), random_(random), windows_(windows), stride_(std::bit_ceil(std::max(windows, 1U))) {
   RNBD_ASSERT(windows < kWindowSlots);
-  for (Window& window : windows_) window.key = static_cast<std::uint8_t>(random.next());
+  for (Window& window : windows_) window.epoch = static_cast<std::uint32_t>(random.next());
+}
+
+std::uint32_t Keys::stag_of(std::uint32_t window) const {
+  const std::uint32_t epoch = windows_[window].epoch;
+  const std::uint32_t turn = (epoch >> 8) % (kWindowSlots / stride_);
+  const std::uint32_t slot = kFirstWindowSlot + window + turn * stride_;
+  return (domain_.permutation().index_of(slot) << 8) | (epoch & 0xff);
 }
 
 Result<RemoteSpan> Keys::expose(std::uint32_t window, std::span<const iovec> local) {
@@ -30,16 +41,14 @@ Result<RemoteSpan> Keys::expose(std::uint32_t window, std::span<const iovec> loc
   std::uint64_t length = 0;
   for (const iovec& part : local) length += part.iov_len;
   if (length > std::numeric_limits<std::uint32_t>::max()) return fail_errno(EINVAL);
-  const std::uint32_t index = domain_.permutation().index_of(kFirstWindowSlot + window);
-  ++w.key;
-  if (index == 0 && w.key == 0) ++w.key;  // STag 0 is never valid
+  ++w.epoch;
+  if (stag_of(window) == 0) ++w.epoch;  // STag 0 is never valid
   w.exposed = true;
   w.base = random_base(random_);
   w.length = length;
   w.parts.assign(local.begin(), local.end());
-  return RemoteSpan{.address = w.base,
-                    .key = (index << 8) | w.key,
-                    .length = static_cast<std::uint32_t>(length)};
+  return RemoteSpan{
+      .address = w.base, .key = stag_of(window), .length = static_cast<std::uint32_t>(length)};
 }
 
 void Keys::hide(std::uint32_t window) {
@@ -47,20 +56,21 @@ void Keys::hide(std::uint32_t window) {
   windows_[window].exposed = false;
 }
 
-const Keys::Window* Keys::find_window(std::uint32_t slot, std::uint8_t key) const {
-  if (slot < kFirstWindowSlot || slot - kFirstWindowSlot >= windows_.size()) return nullptr;
-  const Window& window = windows_[slot - kFirstWindowSlot];
-  return window.exposed && window.key == key ? &window : nullptr;
+const Keys::Window* Keys::find_window(std::uint32_t stag) const {
+  const std::uint32_t slot = domain_.permutation().slot_of(stag >> 8);
+  if (slot < kFirstWindowSlot) return nullptr;
+  const std::uint32_t window = (slot - kFirstWindowSlot) & (stride_ - 1);
+  if (window >= windows_.size() || !windows_[window].exposed) return nullptr;
+  return stag_of(window) == stag ? &windows_[window] : nullptr;
 }
 
 KeyFault Keys::resolve(std::uint32_t stag, std::uint64_t offset, std::uint64_t n, Cursor& target) const {
-  const std::uint32_t slot = domain_.permutation().slot_of(stag >> 8);
-  if (const Window* window = find_window(slot, key_of(stag))) {
+  if (const Window* window = find_window(stag)) {
     const KeyFault fault = check_range(window->base, window->length, offset, n);
     if (fault == KeyFault::none) target = Cursor(window->parts, offset - window->base);
     return fault;
   }
-  const IwarpMemory* memory = domain_.find(slot, key_of(stag));
+  const IwarpMemory* memory = find_memory(domain_, stag);
   if (memory == nullptr) return KeyFault::stag;
   if (!memory->remote_write()) return KeyFault::access;
   const KeyFault fault = check_range(memory->base(), memory->length(), offset, n);
@@ -71,15 +81,14 @@ KeyFault Keys::resolve(std::uint32_t stag, std::uint64_t offset, std::uint64_t n
 }
 
 Keys::Invalidation Keys::may_invalidate(std::uint32_t stag) const {
-  const std::uint32_t slot = domain_.permutation().slot_of(stag >> 8);
-  if (find_window(slot, key_of(stag)) != nullptr) return Invalidation::allowed;
-  return domain_.find(slot, key_of(stag)) != nullptr ? Invalidation::not_a_window
-                                                     : Invalidation::unknown;
+  if (find_window(stag) != nullptr) return Invalidation::allowed;
+  return find_memory(domain_, stag) != nullptr ? Invalidation::not_a_window : Invalidation::unknown;
 }
 
 void Keys::invalidate(std::uint32_t stag) {
-  RNBD_ASSERT(may_invalidate(stag) == Invalidation::allowed);
-  windows_[domain_.permutation().slot_of(stag >> 8) - kFirstWindowSlot].exposed = false;
+  RNBD_ASSERT(find_window(stag) != nullptr);
+  const std::uint32_t slot = domain_.permutation().slot_of(stag >> 8);
+  windows_[(slot - kFirstWindowSlot) & (stride_ - 1)].exposed = false;
 }
 
 }  // namespace rnbd::fabric::iwarp

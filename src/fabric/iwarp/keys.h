@@ -33,18 +33,22 @@ class Keys {
   void invalidate(std::uint32_t stag);  // of an exposed window
 
  private:
+  // A window uses the slots window + k * stride_ in turn, for k = epoch >> 8, with the key epoch & 255: it is
+  // long until an STag comes back.
   struct Window {
     bool exposed = false;
-    std::uint8_t key = 0;
+    std::uint32_t epoch = 0;
     std::uint64_t base = 0;
     std::uint64_t length = 0;
     std::vector<iovec> parts;
   };
-  const Window* find_window(std::uint32_t slot, std::uint8_t key) const;
+  std::uint32_t stag_of(std::uint32_t window) const;
+  const Window* find_window(std::uint32_t stag) const;
 
   const IwarpDomain& domain_;
   Random& random_;
   std::vector<Window> windows_;
+  std::uint32_t stride_;  // power of two, at least the number of windows
 };
 
 }  // namespace rnbd::fabric::iwarp
