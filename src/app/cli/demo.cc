@@ -18,6 +18,7 @@
 
 #include "app/cli/process.h"
 #include "app/cli/verbs.h"
+#include "base/unique_fd.h"
 #include "daemon/admin/admin_client.h"
 #include "daemon/admin/units.h"
 

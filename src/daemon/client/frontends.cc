@@ -228,10 +228,13 @@ void Frontends::resized(const Presence& presence) {
 }
 
 void Frontends::stop(std::function<void()> done) {
-  loops_.reset();
   auto close_nbd = [this, done = std::move(done)] { nbd_->close(done); };
-  if (!mount_) return close_nbd();
-  mount_->unmount(close_nbd);
+  auto unmount = [this, close_nbd] { mount_ ? mount_->unmount(close_nbd) : close_nbd(); };
+  if (!loops_) return unmount();
+  loops_->close([this, unmount] {
+    loops_.reset();
+    unmount();
+  });
 }
 
 std::string Frontends::nbd_uri(const Presence& presence) const {

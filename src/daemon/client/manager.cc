@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "base/log.h"
@@ -186,12 +187,16 @@ Outcome<Manager::Mapping*> Manager::find_target(const std::string& target,
     if (!session.empty() && mapping->request.session != session) continue;
     DeviceView view = view_of(*mapping);
     const auto& loop = mapping->presence.loop;
-    bool named = session.empty() && (target == view.name || target == "/dev/" + view.name ||
-                                     (!view.node.empty() && target == view.node) ||
-                                     (!view.loop.empty() && target == view.loop) ||
-                                     (!view.file.empty() && target == view.file) ||
-                                     (loop && target == loop->name_link) || target == view.nbd ||
-                                     target == view.volume + "@" + view.session);
+    const std::string node = view.node.empty() ? "/dev/" + view.name : view.node;
+    const std::array<std::string, 7> names{view.name,
+                                           node,
+                                           view.loop,
+                                           view.file,
+                                           view.nbd,
+                                           loop ? loop->name_link : std::string(),
+                                           view.volume + "@" + view.session};
+    bool named = session.empty() && !target.empty() &&
+                 std::find(names.begin(), names.end(), target) != names.end();
     if (named) return mapping.get();
     if (target != view.volume) continue;
     by_volume = mapping.get();

@@ -51,6 +51,7 @@ class Manager final {
   void open(Mapping& mapping);
   void opened(Mapping& mapping, tl::expected<client::RemoteDevice*, client::Failure> result);
   void appeared(Mapping& mapping, Outcome<Presence> presence);
+  void take_number_of_node(Mapping& mapping);
   void give_up(Mapping& mapping, Problem why);
   void on_timeout(Mapping& mapping);
 

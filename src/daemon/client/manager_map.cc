@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
 
 #include "base/log.h"
 #include "daemon/admin/units.h"
@@ -197,6 +199,7 @@ void Manager::appeared(Mapping& mapping, Outcome<Presence> presence) {
   }
   mapping.presence = std::move(*presence);
   mapping.state = State::ready;
+  take_number_of_node(mapping);
   mapping.timeout.disarm();
   mapping.device->set_watcher(&mapping);
   if (mapping.abandoned) return leave(mapping, true, nullptr);
@@ -211,6 +214,19 @@ void Manager::appeared(Mapping& mapping, Outcome<Presence> presence) {
   response.devices.push_back(view_of(mapping));
   auto waiting = std::exchange(mapping.waiting, {});
   for (const ManagerReply& reply : waiting) reply(response);
+}
+
+// Another daemon of this machine may have our number: then the device is named as its node is.
+void Manager::take_number_of_node(Mapping& mapping) {
+  if (!mapping.presence.loop) return;
+  const std::string& link = mapping.presence.loop->number_link;
+  std::size_t digits = link.find_last_not_of("0123456789") + 1;
+  unsigned number = 0;
+  if (std::from_chars(link.data() + digits, link.data() + link.size(), number).ec != std::errc())
+    return;
+  bool taken = std::any_of(mappings_.begin(), mappings_.end(),
+                           [&](const auto& m) { return m->number == number; });
+  if (!taken) mapping.number = number;
 }
 
 // The mapping came to nothing: tells who waits, and lets go of the session if nobody else has it.
