@@ -205,14 +205,12 @@ void RemoteDeviceImpl::accept(std::uint32_t device_id, const VolumeLimits& limit
     part.open(generation, device_id, limits);
   };
   log_info("<{}>: open, {} bytes", printable(name_), limits.shown.size);
-  if (!first) {
-    tell_lanes(open, nullptr);
-    if (grown && watcher_ != nullptr) watcher_->on_resized(limits.shown.size);
-    return;
-  }
-  tell_lanes(open, [&host = host_, serial = serial_] {
+  // Users hear of it when every loop knows: what they do next must not find the old size, or no device.
+  tell_lanes(open, [&host = host_, serial = serial_, grown] {
     RemoteDeviceImpl* self = host.find_device(serial);
-    if (self != nullptr && self->opened_) std::exchange(self->opened_, nullptr)(self);
+    if (self == nullptr) return;
+    if (self->opened_) return std::exchange(self->opened_, nullptr)(self);
+    if (grown && self->watcher_ != nullptr) self->watcher_->on_resized(self->limits().size);
   });
 }
 

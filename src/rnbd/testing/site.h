@@ -37,7 +37,7 @@ class ServerLife {
   using MakeHandler = std::function<std::unique_ptr<rtrs::server::RequestHandler>(const std::vector<Loop*>&)>;
   ServerLife(World& world, Host& host, std::size_t loops, const rtrs::server::ServerOptions& options,
              const MakeHandler& make_handler)
-      : random_(world.seed() * 77) {
+      : random_(world.random().next()) {
     for (std::size_t i = 0; i < loops; ++i) fabrics_.push_back(&host.add_fabric());
     handler = make_handler(loops_of(fabrics_));
     server_ = rtrs::server::Server::create(upcast(fabrics_), random_, *handler, options).value();
@@ -110,7 +110,7 @@ struct ClientBoxOptions {
 class ClientBox {
  public:
   ClientBox(World& world, ServerBox& server, const ClientBoxOptions& options = {})
-      : world_(world), host_(world.add_host(options.name)), random_(world.seed() * 131 + options.name.size()) {
+      : world_(world), host_(world.add_host(options.name)), random_(world.random().next()) {
     for (std::size_t i = 0; i < options.loops; ++i) fabrics_.push_back(&host_.add_fabric());
     client::ClientOptions client_options;
     client_options.session.name = options.name;
