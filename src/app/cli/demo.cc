@@ -35,6 +35,7 @@ using daemon::ProblemCode;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::uint64_t kVolumeBytes = std::uint64_t{512} << 20;
+constexpr std::uint64_t kFileBytesMax = std::uint64_t{8} << 20;
 constexpr std::uint64_t kDataBytesMax = std::uint64_t{48} << 20;
 
 void say(const std::string& text) {
@@ -191,7 +192,7 @@ class Demo {
     std::error_code error;
     for (const fs::directory_entry& entry : fs::directory_iterator("/usr/bin", error)) {
       if (data_bytes_ > kDataBytesMax / 2 || !entry.is_regular_file(error) ||
-          entry.is_symlink(error))
+          entry.is_symlink(error) || entry.file_size(error) > kFileBytesMax)
         continue;
       if (fs::copy_file(entry.path(), path("data") / entry.path().filename(), error))
         data_bytes_ += entry.file_size(error);

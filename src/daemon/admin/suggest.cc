@@ -39,9 +39,12 @@ std::string nearest(std::string_view word, std::span<const std::string_view> can
 }
 
 std::string suggestion(std::string_view word, std::span<const std::string_view> candidates) {
+  constexpr std::size_t kFew = 8;  // so many are listed all the same
   std::string meant = nearest(word, candidates);
-  if (!meant.empty()) return "did you mean '" + meant + "'?";
-  return "one of: " + join(candidates);
+  std::string all = "one of: " + join(candidates);
+  if (meant.empty()) return all;
+  meant = "did you mean '" + meant + "'?";
+  return candidates.size() <= kFew ? meant + " " + all : meant;
 }
 
 std::string join(std::span<const std::string_view> words, std::string_view separator) {

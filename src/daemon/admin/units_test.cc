@@ -52,7 +52,7 @@ TEST(Suggest, NamesTheNearestOrAll) {
   EXPECT_EQ(nearest("unmpp", words), "unmap");
   EXPECT_EQ(nearest("lis", words), "list");
   EXPECT_EQ(nearest("maap", words), "map");
-  EXPECT_EQ(suggestion("lst", words), "did you mean 'list'?");
+  EXPECT_EQ(suggestion("lst", words), "did you mean 'list'? one of: map, unmap, list");
   EXPECT_EQ(suggestion("frobnicate", words), "one of: map, unmap, list");
   EXPECT_EQ(edit_distance("kitten", "sitting"), 3U);
 }
