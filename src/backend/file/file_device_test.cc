@@ -1,20 +1,14 @@
 #include "backend/file/file_device.h"
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <liburing.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cstdlib>
-#include <filesystem>
+#include <algorithm>
 #include <map>
-#include <set>
 #include <thread>
+#include <vector>
 
-#include "backend/testing/disk_user.h"
+#include "backend/file/temp_file.h"
 #include "base/random.h"
 
 namespace rnbd::backend {
@@ -23,48 +17,10 @@ namespace {
 using block::Op;
 using testing::Buffer;
 using testing::DiskUser;
+using testing::kMiB;
+using testing::open_device;
+using testing::TempFile;
 using Cache = FileOptions::Cache;
-
-constexpr std::uint64_t kMiB = 1 << 20;
-
-// A file in a directory of its own, gone afterwards.
-class TempFile {
- public:
-  explicit TempFile(std::uint64_t size = 8 * kMiB, const char* where = nullptr) {
-    const char* tmp = where != nullptr ? where : std::getenv("TMPDIR");
-    path_ = std::string(tmp != nullptr ? tmp : "/tmp") + "/rnbd-file-test-XXXXXX";
-    fd_.reset(::mkstemp(path_.data()));
-    EXPECT_TRUE(fd_);
-    resize(size);
-  }
-  ~TempFile() { ::unlink(path_.c_str()); }
-  void resize(std::uint64_t size) { EXPECT_EQ(::ftruncate(fd_.get(), static_cast<off_t>(size)), 0); }
-  std::uint64_t allocated() const {
-    struct stat status {};
-    EXPECT_EQ(::fstat(fd_.get(), &status), 0);
-    return static_cast<std::uint64_t>(status.st_blocks) * 512;
-  }
-  // What is in the file as everybody else sees it.
-  void peek(std::uint64_t offset, Buffer& into) const {
-    EXPECT_EQ(::pread(fd_.get(), into.data(), into.size(), static_cast<off_t>(offset)), static_cast<ssize_t>(into.size()));
-  }
-  const std::string& path() const { return path_; }
-  int fd() const { return fd_.get(); }
-
- private:
-  std::string path_;
-  UniqueFd fd_;
-};
-
-std::unique_ptr<FileDevice> open_device(const TempFile& file, FileOptions options = {}) {
-  auto device = FileDevice::open_path(file.path(), options);
-  EXPECT_TRUE(device.has_value()) << device.error().message();
-  return std::move(*device);
-}
-
-std::error_code error_of(const Result<std::unique_ptr<FileDevice>>& result) {
-  return result ? std::error_code{} : result.error();
-}
 
 // Both ways into the file must behave the same.
 class EveryCache : public ::testing::TestWithParam<Cache> {
@@ -393,106 +349,6 @@ TEST(FileDevice, R10_AFailedPreflushFailsTheWriteUnwritten) {
   EXPECT_EQ(disk.write(0, data.data(), 4096, block::kPreflush), from_errno(EIO));
   file.peek(0, seen);
   EXPECT_TRUE(seen.all(0));
-}
-
-// --- opening ---
-
-TEST(FileDevice, R8_HasOneWriter) {
-  TempFile file;
-  auto writer = open_device(file);
-  EXPECT_EQ(error_of(FileDevice::open_path(file.path(), {})), from_errno(EBUSY));
-  EXPECT_EQ(error_of(FileDevice::open_path(file.path(), {.read_only = true, .shared_lock = true})), from_errno(EBUSY));
-  EXPECT_TRUE(FileDevice::open_path(file.path(), {.read_only = true}));
-  writer.reset();
-  auto reader = open_device(file, {.read_only = true, .shared_lock = true});
-  EXPECT_TRUE(FileDevice::open_path(file.path(), {.read_only = true, .shared_lock = true}));
-  EXPECT_EQ(error_of(FileDevice::open_path(file.path(), {})), from_errno(EBUSY));
-  reader.reset();
-  EXPECT_TRUE(FileDevice::open_path(file.path(), {}));
-}
-
-TEST(FileDevice, R8_RespectsALockOfAnotherProgram) {
-  TempFile file;
-  ASSERT_EQ(::flock(file.fd(), LOCK_SH | LOCK_NB), 0);
-  EXPECT_EQ(error_of(FileDevice::open_path(file.path(), {})), from_errno(EBUSY));
-}
-
-TEST(FileDevice, S9_OpensReadOnlyWhateverTheCallerHolds) {
-  TempFile file;
-  UniqueFd writable(::open(file.path().c_str(), O_RDWR | O_CLOEXEC));
-  auto device = FileDevice::open(std::move(writable), {.name = "ro", .read_only = true});
-  ASSERT_TRUE(device);
-  EXPECT_TRUE((*device)->limits().read_only);
-  DiskUser disk(**device);
-  Buffer data(4096);
-  EXPECT_FALSE(disk.read(0, data.data(), 4096));
-  for (const Op op : {Op::discard, Op::write_zeroes, Op::secure_erase}) {
-    EXPECT_EQ(disk.range(op, 0, 4096), make_error_code(Errc::read_only));
-  }
-  EXPECT_EQ(disk.write(0, data.data(), 4096), make_error_code(Errc::read_only));
-  EXPECT_FALSE(disk.flush());
-}
-
-TEST(FileDevice, TakesADescriptorThatOnlyNamesTheFile) {
-  TempFile file;
-  auto device = FileDevice::open(UniqueFd(::open(file.path().c_str(), O_PATH | O_CLOEXEC)), {.name = "by fd"});
-  ASSERT_TRUE(device);
-  DiskUser disk(**device);
-  Buffer data(512, 3);
-  EXPECT_FALSE(disk.write(0, data.data(), 512));
-}
-
-TEST(FileDevice, RefusesWhatIsNoDisk) {
-  EXPECT_EQ(error_of(FileDevice::open_path("/tmp", {.read_only = true})), from_errno(ENOTBLK));
-  EXPECT_EQ(error_of(FileDevice::open_path("/dev/null", {})), from_errno(ENOTBLK));
-  EXPECT_EQ(error_of(FileDevice::open_path("/nowhere/at/all", {})), from_errno(ENOENT));
-  TempFile empty(0);
-  EXPECT_EQ(error_of(FileDevice::open_path(empty.path(), {})), from_errno(EINVAL));
-  TempFile file;
-  EXPECT_EQ(error_of(FileDevice::open_path(file.path(), {.logical_block_size = 1000})), from_errno(EINVAL));
-}
-
-TEST(FileDevice, DoesNotHangOnAPipe) {
-  const std::string path = "/tmp/rnbd-file-test-pipe-" + std::to_string(::getpid());
-  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
-  EXPECT_EQ(error_of(FileDevice::open_path(path, {})), from_errno(ENOTBLK));
-  ::unlink(path.c_str());
-}
-
-TEST(FileDevice, ServesWholeBlocksOnly) {
-  TempFile file(kMiB + 4096 + 700);
-  EXPECT_EQ(open_device(file)->limits().size, kMiB + 4096 + 512);
-  auto device = open_device(file, {.logical_block_size = 4096});
-  EXPECT_EQ(device->limits().size, kMiB + 4096);
-  EXPECT_EQ(device->limits().logical_block_size, 4096U);
-  EXPECT_GE(device->limits().physical_block_size, 4096U);
-  DiskUser disk(*device);
-  Buffer data(8192, 5);
-  EXPECT_EQ(disk.write(512, data.data(), 512), from_errno(EINVAL));
-  EXPECT_EQ(disk.write(kMiB, data.data(), 8192), from_errno(EIO));
-  EXPECT_FALSE(disk.write(kMiB, data.data(), 4096));
-  EXPECT_FALSE(disk.read(kMiB, data.data(), 4096));
-}
-
-TEST(FileDevice, SeesAFileGrowWhenAsked) {
-  TempFile file(kMiB);
-  auto device = open_device(file);
-  DiskUser disk(*device);
-  Buffer data(4096);
-  EXPECT_EQ(disk.read(kMiB, data.data(), 4096), from_errno(EIO));
-  file.resize(2 * kMiB);
-  EXPECT_EQ(*device->refresh_size(), 2 * kMiB);
-  EXPECT_FALSE(disk.read(kMiB, data.data(), 4096));
-}
-
-TEST(FileDevice, HasOneIdentityUnderAllItsNames) {
-  TempFile file, other;
-  const std::string link = file.path() + "-link";
-  ASSERT_EQ(::link(file.path().c_str(), link.c_str()), 0);
-  const std::string one = open_device(file)->identity();
-  EXPECT_EQ((*FileDevice::open_path(link, {}))->identity(), one);
-  EXPECT_NE(open_device(other)->identity(), one);
-  ::unlink(link.c_str());
 }
 
 TEST(FileDevice, IsSharedByReactorsAndFallsBackWithoutFileSystemHelp) {
