@@ -18,7 +18,7 @@
 namespace rnbd::fuse {
 namespace {
 
-void log_of_libfuse(enum fuse_log_level level, const char* format, va_list arguments) {
+[[gnu::format(printf, 2, 0)]] void log_of_libfuse(enum fuse_log_level level, const char* format, va_list arguments) {
   char line[512];
   std::vsnprintf(line, sizeof line, format, arguments);
   line[std::strcspn(line, "\n")] = '\0';

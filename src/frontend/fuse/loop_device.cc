@@ -14,6 +14,10 @@
 namespace rnbd::fuse {
 namespace {
 
+LinkPlace link_place(const LoopOptions& options) {
+  return {options.link_directory.empty() ? options.device_directory : options.link_directory, options.device_directory};
+}
+
 Result<LoopDevice> do_attach(const LoopOptions& options, const LoopSpec& spec) {
   const auto number = loop_attach({options.device_directory, spec.file, spec.block_size, spec.read_only});
   if (!number) return fail(number.error());
@@ -22,7 +26,7 @@ Result<LoopDevice> do_attach(const LoopOptions& options, const LoopSpec& spec) {
   device.device = options.device_directory + "/loop" + std::to_string(*number);
   device.file = spec.file;
   if (!options.links) return device;
-  auto links = make_links(options.device_directory, *number, spec.session, spec.volume);
+  auto links = make_links(link_place(options), *number, spec.session, spec.volume, spec.number);
   if (!links) {
     loop_clear(device.device, true);
     return fail(links.error());
@@ -72,7 +76,7 @@ unsigned do_clean_up(const LoopOptions& options, const std::string& directory) {
     const std::string device = options.device_directory + "/loop" + std::to_string(number);
     if (!loop_clear(device, false)) ++cleared;
   }
-  if (options.links) remove_dead_links(options.device_directory);
+  if (options.links) remove_dead_links(link_place(options).directory);
   return cleared;
 }
 

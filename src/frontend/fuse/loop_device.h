@@ -18,7 +18,8 @@
 namespace rnbd::fuse {
 
 struct LoopOptions {
-  std::string device_directory = "/dev";  // where loop nodes are and links are made
+  std::string device_directory = "/dev";  // where loop nodes are
+  std::string link_directory{};           // where links are made; empty: there as well
   bool links = true;
   // How long detach() waits for somebody who has the device open for a moment (udev reading labels).
   Duration busy_wait = std::chrono::seconds(1);
@@ -29,6 +30,7 @@ struct LoopSpec {
   std::string session;  // for the links
   std::string volume;
   std::uint32_t block_size = 512;  // logical; loop takes 512 to 4096
+  unsigned number = 0;             // N of /dev/rnbd<N> if it is free; else the lowest that is
   bool read_only = false;
 };
 

@@ -185,11 +185,11 @@ TEST(LoopLinks, TakeTheLowestFreeNumberAndOnlyRemoveTheirOwn) {
   char pattern[] = "/tmp/rnbd-links-test-XXXXXX";
   const std::string directory = ::mkdtemp(pattern);
   std::filesystem::create_symlink("null", directory + "/rnbd0");  // somebody else's
-  const auto links = make_links(directory, 4094, "client@server", "/dev/ram0");
+  const auto links = make_links({directory, directory}, 4094, "client@server", "/dev/ram0");
   ASSERT_TRUE(links);
   EXPECT_EQ(links->number_link, directory + "/rnbd1");
   EXPECT_EQ(links->name_link, directory + "/rnbd/client@server/!dev!ram0");
-  EXPECT_EQ(make_links(directory, 4093, "..", "x").error(), from_errno(EINVAL));
+  EXPECT_EQ(make_links({directory, directory}, 4093, "..", "x").error(), from_errno(EINVAL));
   remove_links(*links, 4093);
   EXPECT_TRUE(std::filesystem::is_symlink(links->number_link));
   remove_links(*links, 4094);

@@ -40,9 +40,11 @@ std::error_code link_to(const std::string& target, const std::string& link, unsi
   return ::symlink(target.c_str(), link.c_str()) == 0 ? std::error_code{} : from_errno(errno);
 }
 
-Result<std::string> make_number_link(const std::string& directory, const std::string& target, unsigned ours) {
+Result<std::string> make_number_link(const std::string& directory, const std::string& target, unsigned ours,
+                                     unsigned wanted) {
   constexpr unsigned kNumbers = 1U << 20;
-  for (unsigned number = 0; number < kNumbers; ++number) {
+  for (unsigned attempt = 0; attempt < kNumbers; ++attempt) {
+    const unsigned number = attempt == 0 ? wanted : attempt - 1;
     std::string link = directory + "/rnbd" + std::to_string(number);
     const std::error_code error = link_to(target, link, ours);
     if (!error) return link;
@@ -59,7 +61,7 @@ Result<std::string> make_name_link(const std::string& directory, const std::stri
     if (::mkdir(made.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno(errno);
   }
   std::string link = folder + "/" + file_name(volume);
-  if (const auto error = link_to("../../" + target, link, ours)) return fail(error);
+  if (const auto error = link_to(target, link, ours)) return fail(error);
   return link;
 }
 
@@ -67,13 +69,16 @@ bool sound(const std::string& name) { return !name.empty() && name != "." && nam
 
 }  // namespace
 
-Result<LoopLinks> make_links(const std::string& device_directory, unsigned loop_number, const std::string& session,
-                             const std::string& volume) {
+Result<LoopLinks> make_links(const LinkPlace& place, unsigned loop_number, const std::string& session,
+                             const std::string& volume, unsigned wanted) {
   if (!sound(session) || !sound(volume)) return fail_errno(EINVAL);
-  const std::string target = "loop" + std::to_string(loop_number);
-  auto name_link = make_name_link(device_directory, target, loop_number, session, volume);
+  const bool together = place.directory == place.device_directory;
+  const std::string node = "loop" + std::to_string(loop_number);
+  const std::string target = together ? node : place.device_directory + "/" + node;
+  const std::string target_from_folder = together ? "../../" + node : target;
+  auto name_link = make_name_link(place.directory, target_from_folder, loop_number, session, volume);
   if (!name_link) return fail(name_link.error());
-  auto number_link = make_number_link(device_directory, target, loop_number);
+  auto number_link = make_number_link(place.directory, target, loop_number, wanted);
   if (!number_link) {
     remove_links({"", *name_link}, loop_number);
     return fail(number_link.error());
@@ -90,21 +95,21 @@ void remove_links(const LoopLinks& links, unsigned loop_number) {
   if (::rmdir(folder.c_str()) == 0) ::rmdir(folder.parent_path().c_str());
 }
 
-void remove_dead_links(const std::string& device_directory) {
+void remove_dead_links(const std::string& link_directory) {
   constexpr unsigned kNone = 0xffffffff;
   std::vector<std::string> dead;
   std::error_code error;
-  for (const auto& entry : stdfs::directory_iterator(device_directory, error)) {
+  for (const auto& entry : stdfs::directory_iterator(link_directory, error)) {
     const std::string name = entry.path().filename();
     if (name.rfind("rnbd", 0) == 0 && is_stale(entry.path(), kNone)) dead.push_back(entry.path());
   }
-  for (const auto& entry : stdfs::recursive_directory_iterator(device_directory + "/rnbd", error)) {
+  for (const auto& entry : stdfs::recursive_directory_iterator(link_directory + "/rnbd", error)) {
     if (entry.is_symlink() && is_stale(entry.path(), kNone)) dead.push_back(entry.path());
   }
   for (const std::string& link : dead) {
     ::unlink(link.c_str());
     const stdfs::path folder = stdfs::path(link).parent_path();
-    if (folder != stdfs::path(device_directory)) ::rmdir(folder.c_str());
+    if (folder != stdfs::path(link_directory)) ::rmdir(folder.c_str());
   }
 }
 
