@@ -67,7 +67,7 @@ Outcome<void> Frontends::open(const std::string& directory) {
   }
   if (wants_loop && loop_possible && mount_) {
     loops_ = std::make_unique<fuse::LoopDevices>(
-        reactors_.home(), fuse::LoopOptions{.device_directory = config_.devices_dir});
+        reactors_.home(), fuse::LoopOptions{.link_directory = config_.devices_dir});
     std::string below =
         config_.fuse_mountpoint.empty() ? directory + "/volumes" : config_.fuse_mountpoint;
     loops_->clean_up(below, [](unsigned cleared) {
@@ -152,6 +152,7 @@ void Frontends::attach(const Appearance& appearance, block::Device& device,
   spec.session = appearance.session;
   spec.volume = appearance.volume;
   spec.block_size = device.limits().logical_block_size;
+  spec.number = appearance.number;
   spec.read_only = appearance.read_only;
   loops_->attach(spec, [this, presence, appearance,
                         done = std::move(done)](Result<fuse::LoopDevice> loop) mutable {
