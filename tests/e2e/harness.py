@@ -18,6 +18,8 @@ from pathlib import Path
 
 BIN = Path(os.environ["RNBD_BIN"]) if "RNBD_BIN" in os.environ else Path("build/release/bin").resolve()
 MIB = 1 << 20
+# The system's own tools before any other: nbdsh needs the Python that Debian's bindings are for.
+os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin:" + os.environ.get("PATH", "")
 
 
 def wait_until(condition, what, seconds=30):
@@ -139,6 +141,7 @@ class EndToEnd(unittest.TestCase):
 
     def setUp(self):
         self.dir = Path(tempfile.mkdtemp(prefix="rnbd-e2e-"))
+        os.chdir(self.dir)  # where tools may drop their own files
         self.volumes = self.dir / "volumes"
         self.volumes.mkdir()
         self.port = free_port()
@@ -159,6 +162,7 @@ class EndToEnd(unittest.TestCase):
                     problems.append(str(error))
             elif re.search("AddressSanitizer|runtime error:|LeakSanitizer|assertion failed", daemon.text()):
                 problems.append(f"{daemon.name}:\n{daemon.text()[-6000:]}")
+        os.chdir("/")
         shutil.rmtree(self.dir, ignore_errors=True)
         if problems:
             self.fail("\n".join(problems))

@@ -1,9 +1,10 @@
 """NBD clients we did not write, on the NBD socket of our client: flags, limits, data both ways."""
 import json
 import os
+import subprocess
 import unittest
 
-from harness import MIB, EndToEnd, need, random_file, run, sha256
+from harness import MIB, EndToEnd, need, random_file, run, sha256, wait_until
 
 
 class NbdClients(EndToEnd):
@@ -22,8 +23,8 @@ class NbdClients(EndToEnd):
         export = info["exports"][0]
         self.assertEqual(info["protocol"], "newstyle-fixed")
         self.assertEqual(export["export-size"], 64 * MIB)
-        self.assertEqual(export["block_minimum"], 512)
-        self.assertGreaterEqual(export["block_maximum"], MIB)
+        self.assertEqual(export["block_size_minimum"], 512)
+        self.assertGreaterEqual(export["block_size_maximum"], MIB)
         for flag in ("can_flush", "can_fua", "can_trim", "can_zero", "can_multi_conn"):
             self.assertTrue(export[flag], flag)
         self.assertFalse(export["is_read_only"])
@@ -192,7 +193,7 @@ class LargeBlocks(EndToEnd):
         self.volume("disk0", 16 * MIB)
         uri = self.map("disk0")["nbd"]
         info = json.loads(run("nbdinfo", "--json", uri).stdout)
-        self.assertEqual(info["exports"][0]["block_minimum"], 4096)
+        self.assertEqual(info["exports"][0]["block_size_minimum"], 4096)
         source = random_file(self.dir / "source", 16 * MIB)
         run("nbdcopy", source, uri)
         self.assertEqual(sha256(self.volumes / "disk0"), sha256(source))
@@ -206,11 +207,12 @@ class FlushReachesTheDisk(EndToEnd):
             raise unittest.SkipTest("needs root and /dev/fuse")
         log, socket, mount = self.dir / "nbdkit.log", self.dir / "kit.sock", self.volumes / "kit"
         mount.touch()
-        run("nbdkit", "-U", socket, "-P", self.dir / "kit.pid", "--filter=log", "memory", "16M", f"logfile={log}")
-        pid = int((self.dir / "kit.pid").read_text())
+        kit = subprocess.Popen(["nbdkit", "-f", "-U", str(socket), "--filter=log", "memory", "16M", f"logfile={log}"])
+        wait_until(socket.exists, "nbdkit")
         try:
-            run("nbdfuse", "-P", self.dir / "fuse.pid", mount, "--unix", socket)
+            fuse = subprocess.Popen(["nbdfuse", str(mount), "--unix", str(socket)])
             try:
+                wait_until(lambda: mount.stat().st_size == 16 * MIB, "nbdfuse to mount")
                 self.start_server(extra='direct = "off"')
                 self.start_client()
                 uri = self.map("kit")["nbd"]
@@ -228,8 +230,10 @@ class FlushReachesTheDisk(EndToEnd):
                 self.assertEqual(self.server.terminate(), 0)
             finally:
                 run("fusermount3", "-u", mount, check=False)
+                fuse.wait(20)
         finally:
-            os.kill(pid, 15)
+            kit.terminate()
+            kit.wait(20)
 
 
 if __name__ == "__main__":
