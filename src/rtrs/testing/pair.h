@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/log.h"
 #include "fabric/sim/fabric.h"
 #include "fabric/sim/world.h"
 #include "rtrs/client/session.h"
@@ -142,6 +143,23 @@ class Pair : public client::SessionHandler {
   }
   // Calls as the user of an object would: from the loop it lives on.
   void on_loop(SimLoop& loop, std::function<void()> call) { world_.after(Duration::zero(), std::move(call), &loop); }
+  // Loses the server's power now; it comes back, empty of sessions, when its ghost is gone and `after` passed.
+  void crash_server(Host::Death death, Duration after) {
+    if (!server_ || server_stopping_) return;
+    server_host_->crash(death);
+    server_stopping_ = true;
+    on_loop(server_fabric().sim_loop(), [this, after] {
+      server_->stop([this, after] {
+        server_.reset();
+        world_.after(after, [this] {
+          server_stopping_ = false;
+          server_host_->restart();
+          start_server();
+        });
+      });
+    });
+  }
+  bool server_running() const { return server_ && !server_stopping_; }
   [[nodiscard]] bool stop_server_and_wait() {
     stop_server();
     return world_.run_until([&] { return !server_; }, 60s);
