@@ -199,5 +199,18 @@ TEST(LoopLinks, TakeTheLowestFreeNumberAndOnlyRemoveTheirOwn) {
   std::filesystem::remove_all(directory);
 }
 
+TEST(LoopLinks, MayBeApartFromTheDevicesAndAskForANumber) {
+  char pattern[] = "/tmp/rnbd-links-test-XXXXXX";
+  const std::string directory = ::mkdtemp(pattern);
+  const auto links = make_links({directory, "/dev"}, 4094, "session", "volume", 7);
+  ASSERT_TRUE(links);
+  EXPECT_EQ(links->number_link, directory + "/rnbd7");
+  EXPECT_EQ(std::filesystem::read_symlink(links->number_link), "/dev/loop4094");
+  EXPECT_EQ(std::filesystem::read_symlink(links->name_link), "/dev/loop4094");
+  remove_dead_links(directory);  // nothing is bound to loop4094
+  EXPECT_TRUE(std::filesystem::is_empty(directory));
+  std::filesystem::remove_all(directory);
+}
+
 }  // namespace
 }  // namespace rnbd::fuse

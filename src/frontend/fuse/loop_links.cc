@@ -111,6 +111,7 @@ void remove_dead_links(const std::string& link_directory) {
     const stdfs::path folder = stdfs::path(link).parent_path();
     if (folder != stdfs::path(link_directory)) ::rmdir(folder.c_str());
   }
+  ::rmdir((link_directory + "/rnbd").c_str());  // unless it is in use
 }
 
 }  // namespace rnbd::fuse
