@@ -66,7 +66,7 @@ class BlockDevice(EndToEnd):
         node = self.mapped(size=32 * MIB)["node"]
         run("fio", "--name=verify", f"--filename={os.path.realpath(node)}", "--ioengine=libaio", "--direct=1",
             "--rw=randrw", "--bsrange=512-1m", "--blockalign=512", "--iodepth=8", "--size=32m", "--verify=crc32c",
-            "--verify_fatal=1", "--verify_backlog=64", "--randseed=11")
+            "--verify_fatal=1", "--verify_backlog=64", "--randseed=11", "--serialize_overlap=1")
 
     def test_blkdiscard_frees_blocks_on_the_server(self):
         node = self.mapped(size=32 * MIB)["node"]

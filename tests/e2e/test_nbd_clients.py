@@ -142,7 +142,7 @@ for other in others:
         uri = self.mapped(size=32 * MIB)
         run("fio", "--name=verify", "--ioengine=nbd", f"--uri={uri}", "--rw=randrw", "--bsrange=512-1m",
             "--bs_unaligned=0", "--blockalign=512", "--iodepth=16", "--size=32m", "--verify=crc32c",
-            "--verify_fatal=1", "--verify_backlog=64", "--randseed=7")
+            "--verify_fatal=1", "--verify_backlog=64", "--randseed=7", "--serialize_overlap=1")
 
     def test_discard_frees_and_zeroes_on_the_servers_file(self):
         need("nbdsh")

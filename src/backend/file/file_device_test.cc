@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "backend/file/temp_file.h"
+#include "backend/testing/temp_file.h"
 #include "base/random.h"
 
 namespace rnbd::backend {

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "backend/file/temp_file.h"
+#include "backend/testing/temp_file.h"
 
 namespace rnbd::backend {
 namespace {

@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "base/random.h"
-#include "frontend/fuse/fuse_bench.h"
+#include "frontend/fuse/testing/fuse_bench.h"
 #include "frontend/fuse/mountpoint.h"
 
 namespace rnbd::fuse {

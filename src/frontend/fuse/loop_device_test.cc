@@ -9,7 +9,7 @@
 #include <fstream>
 #include <optional>
 
-#include "frontend/fuse/fuse_bench.h"
+#include "frontend/fuse/testing/fuse_bench.h"
 #include "frontend/fuse/loop_control.h"
 #include "frontend/fuse/loop_links.h"
 

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "frontend/nbd/test_bench.h"
+#include "frontend/nbd/testing/nbd_bench.h"
 
 namespace rnbd::nbd {
 namespace {

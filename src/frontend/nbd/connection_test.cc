@@ -3,7 +3,7 @@
 
 #include <map>
 
-#include "frontend/nbd/test_bench.h"
+#include "frontend/nbd/testing/nbd_bench.h"
 
 namespace rnbd::nbd {
 namespace {

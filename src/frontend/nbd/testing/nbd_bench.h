@@ -13,7 +13,7 @@
 #include <thread>
 
 #include "base/unique_fd.h"
-#include "block/fake_device.h"
+#include "block/testing/fake_device.h"
 #include "frontend/nbd/nbd_server.h"
 #include "wire/nbd.h"
 

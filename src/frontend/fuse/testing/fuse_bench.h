@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "base/unique_fd.h"
-#include "block/fake_device.h"
+#include "block/testing/fake_device.h"
 #include "frontend/fuse/fuse_mount.h"
 
 namespace rnbd::fuse::testing {
