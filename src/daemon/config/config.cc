@@ -64,14 +64,17 @@ class ConfigReader {
   }
 
   Outcome<void> take_section(const toml::table& table, Section& section, const std::string& where) {
-    for (auto&& [key, node] : table) {
+    for (auto&& entry : table) {
+      // Not structured bindings: clang 14 cannot capture them.
+      const std::string_view key = entry.first.str();
+      const toml::node& node = entry.second;
       auto known = std::find_if(section.keys.begin(), section.keys.end(),
-                                [&](const Key& k) { return k.name == key.str(); });
+                                [&](const Key& k) { return k.name == key; });
       if (known == section.keys.end()) {
         std::vector<std::string_view> names;
         for (const Key& k : section.keys) names.push_back(k.name);
-        return wrong(node, fmt::format("unknown key '{}' in {}", printable(key.str()), where),
-                     suggestion(key.str(), names));
+        return wrong(node, fmt::format("unknown key '{}' in {}", printable(key), where),
+                     suggestion(key, names));
       }
       auto taken = std::visit([&](auto& setting) { return take(node, known->name, setting); },
                               known->setting);
