@@ -63,7 +63,7 @@ void translate(std::span<std::byte> stream, const RemoteSpan& memory, const Remo
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  if (size < 2) return 0;
+  if (size < 3) return 0;
   const unsigned mode = data[0];
   const std::size_t step = (mode & 1) != 0 ? size : 1U + data[1];
   SeededRandom random(7);
