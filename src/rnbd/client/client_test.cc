@@ -32,9 +32,11 @@ TEST(Client, OpensSeveralDevicesAtOnceOverOneSession) {
   for (const char* name : {"a", "b", "c"}) site.add_disk(name);
   ClientBox client(site.world, site.server);
   int opened = 0;
-  for (const char* name : {"a", "b", "c"}) {
-    client.client().open_device({.path = name}, [&](auto result) { opened += result ? 1 : 0; });
-  }
+  client.on_home([&] {
+    for (const char* name : {"a", "b", "c"}) {
+      client.client().open_device({.path = name}, [&](auto result) { opened += result ? 1 : 0; });
+    }
+  });
   ASSERT_TRUE(site.world.run_until([&] { return opened == 3; }, 10s));
   EXPECT_EQ(client.client().devices().size(), 3U);
   EXPECT_EQ(site.list().size(), 3U);

@@ -145,7 +145,7 @@ TEST_F(RecoveryTest, AnOperatorCanFailADevice) {
   site.link(*client).cut();
   write(10);
   ASSERT_TRUE(wait_for(DeviceState::closed));
-  client->client().fail_device(*device);
+  client->on_home([&] { client->client().fail_device(*device); });
   ASSERT_TRUE(wait_until([&] { return all_done(); }, 1s));
   for (auto& io : all) EXPECT_EQ(io->result, Errc::device_failed);
 }

@@ -122,7 +122,7 @@ class ClientBox {
   ~ClientBox() {
     for (client::RemoteDevice* device : client_->devices()) close(*device);
     bool closed = false;
-    client_->close([&] { closed = true; });
+    on_home([&] { client_->close([&] { closed = true; }); });
     EXPECT_TRUE(world_.run_until([&] { return closed; }, 120s)) << "a client did not close";
   }
 
@@ -133,7 +133,7 @@ class ClientBox {
 
   tl::expected<client::RemoteDevice*, client::Failure> open(const client::DeviceOptions& options) {
     std::optional<tl::expected<client::RemoteDevice*, client::Failure>> result;
-    client_->open_device(options, [&](auto opened) { result = opened; });
+    on_home([&] { client_->open_device(options, [&](auto opened) { result = opened; }); });
     EXPECT_TRUE(world_.run_until([&] { return result.has_value(); }, 120s));
     return *result;
   }
@@ -143,9 +143,11 @@ class ClientBox {
     EXPECT_TRUE(device) << device.error().error.message();
     return **device;
   }
+  // The client is used on its home loop: what that tells other loops arrives in this order only from there.
+  void on_home(std::function<void()> call) { world_.after(0ns, std::move(call), &loop()); }
   void close(client::RemoteDevice& device) {
     bool closed = false;
-    client_->close_device(device, [&](std::error_code) { closed = true; });
+    on_home([&] { client_->close_device(device, [&](std::error_code) { closed = true; }); });
     EXPECT_TRUE(world_.run_until([&] { return closed; }, 120s)) << "a device did not close";
   }
 
