@@ -2,11 +2,14 @@
 
 #include "fabric/conformance.h"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 
 #include "fabric/iwarp/iwarp_fabric.h"
+#include "fabric/iwarp/socket.h"
 #include "reactor/testing.h"
 
 namespace rnbd::fabric::conformance {
@@ -21,10 +24,14 @@ std::unique_ptr<Reactor> make_reactor() {
 class IwarpHarness final : public Harness {
  public:
   IwarpHarness(std::string listen_on, iwarp::Options options)
-      : listen_on_(std::move(listen_on)), reactor_(make_reactor()), server_(*reactor_, options), client_(*reactor_, options) {}
+      : listen_on_(std::move(listen_on)),
+        reactor_(make_reactor()),
+        server_(*reactor_, options),
+        clients_{iwarp::IwarpFabric(*reactor_, options), iwarp::IwarpFabric(*reactor_, options)} {}
 
   Fabric& server() override { return server_; }
-  Fabric& client(std::size_t) override { return client_; }
+  Fabric& client(std::size_t index) override { return clients_[index]; }
+  std::size_t client_count() const override { return clients_.size(); }
   Address listen_address() override {
     if (listen_on_ != "unix") return Address::parse(listen_on_, 0).value();
     static std::atomic<int> count{0};
@@ -35,6 +42,14 @@ class IwarpHarness final : public Harness {
     if (listen_on_ == "unix") return Address::parse("unix:/nonexistent/rnbd.sock", 0).value();
     return Address::parse(listen_on_, 1).value();
   }
+  // A socket that is listened on, and whose connections nobody ever looks at.
+  std::optional<Address> silent_address() override {
+    const Address any = listen_address();
+    silent_ = std::move(*iwarp::make_socket(any.family()));
+    EXPECT_EQ(::bind(silent_.get(), any.data(), any.length()), 0);
+    EXPECT_EQ(::listen(silent_.get(), 8), 0);
+    return iwarp::local_address_of(silent_.get());
+  }
   bool run_until(const std::function<bool()>& done, Duration limit) override {
     return done() || testing::run_until(*reactor_, done, limit);
   }
@@ -43,7 +58,8 @@ class IwarpHarness final : public Harness {
   std::string listen_on_;
   std::unique_ptr<Reactor> reactor_;
   iwarp::IwarpFabric server_;
-  iwarp::IwarpFabric client_;
+  std::array<iwarp::IwarpFabric, 2> clients_;
+  UniqueFd silent_;
 };
 
 std::unique_ptr<Harness> make_v4() { return std::make_unique<IwarpHarness>("ip:127.0.0.1", iwarp::Options{}); }
