@@ -53,8 +53,10 @@ void AdminCalls::when_idle(std::function<void()> call) {
   idle_ = std::move(call);
 }
 
-void AdminCalls::session_info(rtrs::client::Lane& lane, std::function<void(Result<std::uint8_t>)> done) {
-  send(lane, rtrs::Direction::read, wire::encode(wire::SessionInfo{}), sizeof(wire::layout::SessionInfo),
+void AdminCalls::session_info(rtrs::client::Lane& lane,
+                              std::function<void(Result<std::uint8_t>)> done) {
+  send(lane, rtrs::Direction::read, wire::encode(wire::SessionInfo{}),
+       sizeof(wire::layout::SessionInfo),
        [done = std::move(done)](std::error_code error, wire::ByteView bytes) {
          if (error) return done(fail(error));
          done(wire::parse_session_info_response(bytes));
@@ -70,7 +72,8 @@ void AdminCalls::open(rtrs::client::Lane& lane, const wire::Open& message,
        });
 }
 
-void AdminCalls::close(rtrs::client::Lane& lane, std::uint32_t device_id, std::function<void(std::error_code)> done) {
+void AdminCalls::close(rtrs::client::Lane& lane, std::uint32_t device_id,
+                       std::function<void(std::error_code)> done) {
   send(lane, rtrs::Direction::write, wire::encode(wire::Close{device_id}), 0,
        [done = std::move(done)](std::error_code error, wire::ByteView) { done(error); });
 }

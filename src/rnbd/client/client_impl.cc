@@ -10,8 +10,8 @@ namespace {
 
 // Which part of connecting failed, for the words to the user.
 Stage stage_of(const std::error_code& error) {
-  for (const Errc errc : {Errc::not_rtrs_peer, Errc::version_mismatch, Errc::handshake_timeout, Errc::handshake_closed,
-                          Errc::protocol_violation, Errc::bad_geometry}) {
+  for (const Errc errc : {Errc::not_rtrs_peer, Errc::version_mismatch, Errc::handshake_timeout,
+                          Errc::handshake_closed, Errc::protocol_violation, Errc::bad_geometry}) {
     if (error == errc) return Stage::handshake;
   }
   return Stage::connect;
@@ -32,7 +32,8 @@ std::string normal_path(std::string_view path) {
   return out;
 }
 
-ClientImpl::ClientImpl(std::span<Loop* const> loops, std::size_t home, SessionFactory factory, ClientOptions options)
+ClientImpl::ClientImpl(std::span<Loop* const> loops, std::size_t home, SessionFactory factory,
+                       ClientOptions options)
     : home_(*loops[home]), factory_(std::move(factory)), options_(std::move(options)) {
   for (Loop* loop : loops) lanes_.push_back(std::make_unique<ClientLane>(*loop));
 }
@@ -54,19 +55,24 @@ void ClientImpl::each_device(F&& f) {
 
 // ---- commands ----
 
-void ClientImpl::open_device(DeviceOptions options, std::function<void(tl::expected<RemoteDevice*, Failure>)> done) {
+void ClientImpl::open_device(DeviceOptions options,
+                             std::function<void(tl::expected<RemoteDevice*, Failure>)> done) {
   const auto refuse = [&](std::error_code error) {
-    home_.post([done = std::move(done), error] { done(tl::unexpected(Failure{Stage::open, error})); });
+    home_.post([done = std::move(done), error] {
+      done(tl::unexpected(Failure{Stage::open, error}));
+    });
   };
   if (options.path.size() > wire::kDeviceNameMax) return refuse(make_error_code(Errc::too_long));
   if (!wire::valid_device_name(options.path)) return refuse(from_errno(EINVAL));
   for (const auto& device : devices_) {
     if (device->state() == DeviceState::unmapped) continue;
-    if (normal_path(device->options().path) == normal_path(options.path)) return refuse(from_errno(EEXIST));
+    if (normal_path(device->options().path) == normal_path(options.path))
+      return refuse(from_errno(EEXIST));
   }
   if (closed_) return refuse(make_error_code(Errc::session_closed));
   DeviceHost& host = *this;
-  devices_.push_back(std::make_unique<RemoteDeviceImpl>(host, ++last_serial_, std::move(options), std::move(done)));
+  devices_.push_back(std::make_unique<RemoteDeviceImpl>(host, ++last_serial_, std::move(options),
+                                                        std::move(done)));
   if (link_ == Link::none) return connect();
   if (link_ == Link::ready) devices_.back()->on_session_ready();
 }
@@ -90,7 +96,8 @@ void ClientImpl::close(std::function<void()> done) {
 std::vector<RemoteDevice*> ClientImpl::devices() {
   std::vector<RemoteDevice*> all;
   for (const auto& device : devices_) {
-    if (device->state() != DeviceState::init && device->state() != DeviceState::unmapped) all.push_back(device.get());
+    if (device->state() != DeviceState::init && device->state() != DeviceState::unmapped)
+      all.push_back(device.get());
   }
   return all;
 }
@@ -107,12 +114,14 @@ void ClientImpl::remove_device(RemoteDeviceImpl& device) {
   home_.post([this] { maybe_closed(); });
 }
 
-// Nobody waits for this open any more: give it back, unless the same name was opened anew and shares the id.
+// Nobody waits for this open any more: give it back, unless the same name was opened anew and
+// shares the id.
 void ClientImpl::on_late_open(const std::string& path, std::uint32_t device_id) {
   const bool shared = std::any_of(devices_.begin(), devices_.end(), [&](const auto& device) {
     return device->options().path == path && device->state() != DeviceState::unmapped;
   });
-  if (!shared && link_ == Link::ready) calls_.close(session_->service_lane(), device_id, [](std::error_code) {});
+  if (!shared && link_ == Link::ready)
+    calls_.close(session_->service_lane(), device_id, [](std::error_code) {});
 }
 
 // ---- the session ----
@@ -120,7 +129,8 @@ void ClientImpl::on_late_open(const std::string& path, std::uint32_t device_id) 
 void ClientImpl::connect() {
   auto session = factory_(*this, options_.session);
   if (!session) {
-    each_device([&](RemoteDeviceImpl& device) { device.on_session_lost(Stage::connect, session.error()); });
+    each_device(
+        [&](RemoteDeviceImpl& device) { device.on_session_lost(Stage::connect, session.error()); });
     return;
   }
   session_ = std::move(*session);
@@ -135,7 +145,8 @@ void ClientImpl::on_session_connected() {
   if (const std::error_code error = check_session(session_->limits())) {
     log_error("session {}: {}", printable(options_.session.name), error.message());
     each_device([&](RemoteDeviceImpl& device) {
-      device.state() == DeviceState::init ? device.on_session_lost(Stage::handshake, error) : device.fail(error);
+      device.state() == DeviceState::init ? device.on_session_lost(Stage::handshake, error)
+                                          : device.fail(error);
     });
     link_ = Link::ending;
     return session_->close();
@@ -145,13 +156,15 @@ void ClientImpl::on_session_connected() {
 
 void ClientImpl::attach_lanes() {
   for (std::size_t i = 0; i < lanes_.size(); ++i) {
-    lanes_[i]->loop().post([&lane = *lanes_[i], &carrier = session_->lane(i)] { lane.attach(carrier); });
+    lanes_[i]->loop().post(
+        [&lane = *lanes_[i], &carrier = session_->lane(i)] { lane.attach(carrier); });
   }
 }
 
-// With several paths the one that came back proves nothing about the others: on the server the session, and
-// with it the device ids, may have lived on. Ids that are closed now cannot be hit by anything old. All are
-// closed before any is opened, because a new session would give the same numbers again.
+// With several paths the one that came back proves nothing about the others: on the server the
+// session, and with it the device ids, may have lived on. Ids that are closed now cannot be hit by
+// anything old. All are closed before any is opened, because a new session would give the same
+// numbers again.
 void ClientImpl::close_old_ids() {
   auto left = std::make_shared<std::size_t>(1);  // shared by the calls on their way
   const auto one_done = [this, left, connect_count = connect_count_](std::error_code) {
@@ -166,9 +179,10 @@ void ClientImpl::close_old_ids() {
 }
 
 void ClientImpl::greet() {
-  calls_.session_info(session_->service_lane(), [this, connect_count = connect_count_](Result<std::uint8_t> version) {
-    on_greeted(connect_count, version);
-  });
+  calls_.session_info(session_->service_lane(),
+                      [this, connect_count = connect_count_](Result<std::uint8_t> version) {
+                        on_greeted(connect_count, version);
+                      });
 }
 
 void ClientImpl::on_greeted(std::uint64_t connect_count, Result<std::uint8_t> version) {
@@ -179,7 +193,8 @@ void ClientImpl::on_greeted(std::uint64_t connect_count, Result<std::uint8_t> ve
       return;  // on_session_disconnected says the rest
     }
     each_device([&](RemoteDeviceImpl& device) {
-      if (device.state() == DeviceState::init) device.on_session_lost(Stage::handshake, version.error());
+      if (device.state() == DeviceState::init)
+        device.on_session_lost(Stage::handshake, version.error());
     });
   }
   link_ = Link::ready;
@@ -196,7 +211,8 @@ void ClientImpl::on_session_closed(std::error_code why) {
   link_ = Link::ending;
   each_device([&](RemoteDeviceImpl& device) {
     device.on_session_lost(stage_of(why), why);
-    if (device.state() == DeviceState::open || device.state() == DeviceState::closed) device.fail(why);
+    if (device.state() == DeviceState::open || device.state() == DeviceState::closed)
+      device.fail(why);
   });
   detach_lanes();
 }
@@ -220,8 +236,9 @@ void ClientImpl::on_detached() {
   link_ = Link::none;
   lanes_attached_ = false;
   if (closed_) return maybe_closed();
-  const bool wanted = std::any_of(devices_.begin(), devices_.end(),
-                                  [](const auto& device) { return device->state() == DeviceState::init; });
+  const bool wanted = std::any_of(devices_.begin(), devices_.end(), [](const auto& device) {
+    return device->state() == DeviceState::init;
+  });
   if (wanted) connect();
 }
 

@@ -11,10 +11,12 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
       rtrs::client::SessionHandler&, const rtrs::client::SessionOptions&)>;
 
   // loops[k] is the one lane k of the session will live on.
-  ClientImpl(std::span<Loop* const> loops, std::size_t home, SessionFactory factory, ClientOptions options);
+  ClientImpl(std::span<Loop* const> loops, std::size_t home, SessionFactory factory,
+             ClientOptions options);
   ~ClientImpl() override;
 
-  void open_device(DeviceOptions options, std::function<void(tl::expected<RemoteDevice*, Failure>)> done) override;
+  void open_device(DeviceOptions options,
+                   std::function<void(tl::expected<RemoteDevice*, Failure>)> done) override;
   void close_device(RemoteDevice& device, std::function<void(std::error_code)> done) override;
   void close(std::function<void()> done) override;
   const rtrs::client::Session* session() const override { return session_.get(); }
@@ -34,7 +36,9 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
   Loop& home() override { return home_; }
   std::span<const std::unique_ptr<ClientLane>> lanes() override { return lanes_; }
   const rtrs::client::SessionOptions& session_options() const override { return options_.session; }
-  rtrs::client::Session* ready_session() override { return link_ == Link::ready ? session_.get() : nullptr; }
+  rtrs::client::Session* ready_session() override {
+    return link_ == Link::ready ? session_.get() : nullptr;
+  }
   AdminCalls& calls() override { return calls_; }
   void on_late_open(const std::string& path, std::uint32_t device_id) override;
   RemoteDeviceImpl* find_device(std::uint64_t serial) override;

@@ -1,6 +1,6 @@
 #pragma once
-// What the devices of one client share on one loop: the messages that can be under way, made once and reused
-// for ever, and the turn of the queues that wait for one. Used on its loop only.
+// What the devices of one client share on one loop: the messages that can be under way, made once
+// and reused for ever, and the turn of the queues that wait for one. Used on its loop only.
 
 #include <array>
 #include <functional>

@@ -139,7 +139,8 @@ TEST(Client, HasQueuesOnItsOwnLoopsOnly) {
 class HostileServerTest : public ::testing::Test {
  protected:
   HostileServerTest()
-      : server(world, 1, testing::small_server(), [this](const auto&) { return std::make_unique<ScriptedHandler>(script); }),
+      : server(world, 1, testing::small_server(),
+               [this](const auto&) { return std::make_unique<ScriptedHandler>(script); }),
         client(world, server) {}
   Failure failure() {
     const auto result = client.open({.path = "vol"});
@@ -170,7 +171,10 @@ TEST_F(HostileServerTest, S16_ImpossibleGeometriesAreRefusedAndClosed) {
       [](auto& r) { r.logical_block_size = 16384; },  // a block does not fit a message
       [](auto& r) { r.nsectors = ~std::uint64_t{0}; },
       [](auto& r) { r.nsectors = std::uint64_t{1} << 54; },
-      [](auto& r) { r.logical_block_size = 4096; r.nsectors = 9; },
+      [](auto& r) {
+        r.logical_block_size = 4096;
+        r.nsectors = 9;
+      },
   };
   for (const auto& spoil : cases) {
     Script good;

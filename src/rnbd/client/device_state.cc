@@ -7,11 +7,12 @@ namespace {
 
 constexpr bool kMoves[kDeviceStates][kDeviceStates] = {
     // to: init, open,  closed, failed, unmapped
-    {false, true, false, true, true},    // init
-    {false, false, true, true, true},    // open
-    {false, true, false, true, true},    // closed
-    {false, false, false, false, true},  // failed: only an unmap ends it, so nothing old is ever repeated
-    {false, false, false, false, false}, // unmapped
+    {false, true, false, true, true},  // init
+    {false, false, true, true, true},  // open
+    {false, true, false, true, true},  // closed
+    {false, false, false, false,
+     true},  // failed: only an unmap ends it, so nothing old is ever repeated
+    {false, false, false, false, false},  // unmapped
 };
 
 }  // namespace
@@ -22,20 +23,28 @@ bool may_move(DeviceState from, DeviceState to) {
 
 const char* device_state_name(DeviceState state) {
   switch (state) {
-    case DeviceState::init: return "init";
-    case DeviceState::open: return "open";
-    case DeviceState::closed: return "closed";
-    case DeviceState::failed: return "failed";
-    case DeviceState::unmapped: return "unmapped";
+    case DeviceState::init:
+      return "init";
+    case DeviceState::open:
+      return "open";
+    case DeviceState::closed:
+      return "closed";
+    case DeviceState::failed:
+      return "failed";
+    case DeviceState::unmapped:
+      return "unmapped";
   }
   return "unknown";
 }
 
 const char* access_mode_name(AccessMode mode) {
   switch (mode) {
-    case AccessMode::ro: return "ro";
-    case AccessMode::rw: return "rw";
-    case AccessMode::migration: return "migration";
+    case AccessMode::ro:
+      return "ro";
+    case AccessMode::rw:
+      return "rw";
+    case AccessMode::migration:
+      return "migration";
   }
   return "unknown";
 }

@@ -14,11 +14,12 @@ constexpr DeviceState kAll[] = {init, open, closed, failed, unmapped};
 
 TEST(DeviceState, AllowsTheseMovesAndNoOthers) {
   const std::set<std::pair<DeviceState, DeviceState>> allowed = {
-      {init, open}, {init, failed}, {init, unmapped}, {open, closed},     {open, failed},
+      {init, open},     {init, failed}, {init, unmapped}, {open, closed},     {open, failed},
       {open, unmapped}, {closed, open}, {closed, failed}, {closed, unmapped}, {failed, unmapped}};
   for (const DeviceState from : kAll) {
     for (const DeviceState to : kAll) {
-      EXPECT_EQ(may_move(from, to), allowed.contains({from, to})) << device_state_name(from) << " -> " << device_state_name(to);
+      EXPECT_EQ(may_move(from, to), allowed.contains({from, to}))
+          << device_state_name(from) << " -> " << device_state_name(to);
     }
   }
 }

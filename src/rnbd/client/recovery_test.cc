@@ -24,7 +24,8 @@ class RecoveryTest : public ::testing::Test, public block::DeviceWatcher {
     client = std::make_unique<ClientBox>(site.world, site.server, ClientBoxOptions{.loops = 2});
     device = &client->must_open("vol", AccessMode::rw, hold_timeout);
     device->set_watcher(this);
-    for (std::size_t i : {0U, 1U}) doors.push_back(std::make_unique<Door>(site.world, *device, client->loop(i)));
+    for (std::size_t i : {0U, 1U})
+      doors.push_back(std::make_unique<Door>(site.world, *device, client->loop(i)));
   }
   void TearDown() override {
     doors.clear();
@@ -45,7 +46,9 @@ class RecoveryTest : public ::testing::Test, public block::DeviceWatcher {
   bool all_done() const {
     return std::all_of(all.begin(), all.end(), [](auto& io) { return io->completions == 1; });
   }
-  bool wait_until(const std::function<bool()>& done, Duration limit = 60s) { return site.world.run_until(done, limit); }
+  bool wait_until(const std::function<bool()>& done, Duration limit = 60s) {
+    return site.world.run_until(done, limit);
+  }
   bool wait_for(DeviceState state) {
     return wait_until([&] { return device->state() == state; });
   }
@@ -53,7 +56,8 @@ class RecoveryTest : public ::testing::Test, public block::DeviceWatcher {
     ASSERT_TRUE(wait_until([&] { return all_done(); }));
     for (auto& io : all) {
       EXPECT_FALSE(io->result) << io->result.message();
-      EXPECT_TRUE(std::equal(io->memory.begin(), io->memory.end(), disk->bytes().begin() + static_cast<long>(io->offset)));
+      EXPECT_TRUE(std::equal(io->memory.begin(), io->memory.end(),
+                             disk->bytes().begin() + static_cast<long>(io->offset)));
     }
   }
   void restart_server() {
@@ -119,7 +123,8 @@ TEST_F(RecoveryTest, R15_TheWholeDeviceFailsWhenItWasHeldTooLong) {
   site.link(*client).cut();
   ASSERT_TRUE(wait_for(DeviceState::closed));
   site.world.run_for(2s);
-  const auto finished = std::count_if(all.begin(), all.end(), [](auto& io) { return io->completions > 0; });
+  const auto finished =
+      std::count_if(all.begin(), all.end(), [](auto& io) { return io->completions > 0; });
   EXPECT_LT(finished, 100);
   ASSERT_TRUE(wait_for(DeviceState::failed));
   ASSERT_TRUE(wait_until([&] { return all_done(); }));
@@ -175,7 +180,8 @@ TEST_F(RecoveryTest, OpensAnewWhatTheServerClosedByForce) {
   ASSERT_TRUE(wait_until([&] { return all_done(); }));
   const auto open = site.list();
   bool forced = false;
-  site.exports().force_close(open[0].session_id, open[0].device_id, [&](std::error_code) { forced = true; });
+  site.exports().force_close(open[0].session_id, open[0].device_id,
+                             [&](std::error_code) { forced = true; });
   write(40);
   ASSERT_TRUE(wait_until([&] { return forced; }));
   expect_all_written();
@@ -214,7 +220,10 @@ TEST_F(RecoveryTest, S16_ADeviceWithOtherBlocksIsNotTheSame) {
 
 TEST_F(RecoveryTest, K25_ClosesADeviceInTheMiddleOfARecovery) {
   for (int round = 0; round < 30; ++round) {
-    if (round == 0) start(); else device = &client->must_open("vol");
+    if (round == 0)
+      start();
+    else
+      device = &client->must_open("vol");
     doors.clear();
     site.link(*client).reset();
     site.world.run_for(site.world.some(150ms));

@@ -22,8 +22,12 @@ wire::AccessMode wire_mode(AccessMode mode) { return static_cast<wire::AccessMod
 
 }  // namespace
 
-RemoteDeviceImpl::RemoteDeviceImpl(DeviceHost& host, std::uint64_t serial, DeviceOptions options, Opened opened)
-    : host_(host), serial_(serial), options_(std::move(options)), name_(display_name(host, options_)),
+RemoteDeviceImpl::RemoteDeviceImpl(DeviceHost& host, std::uint64_t serial, DeviceOptions options,
+                                   Opened opened)
+    : host_(host),
+      serial_(serial),
+      options_(std::move(options)),
+      name_(display_name(host, options_)),
       opened_(std::move(opened)),
       hold_timer_(Timer::of<&RemoteDeviceImpl::on_hold_expired>(host.home(), this)),
       retry_timer_(Timer::of<&RemoteDeviceImpl::on_retry>(host.home(), this)),
@@ -78,11 +82,13 @@ void RemoteDeviceImpl::move_to(DeviceState next) {
   state_ = next;
   hold_timer_.disarm();
   retry_timer_.disarm();
-  if (next == DeviceState::closed && options_.hold_timeout > Duration{0}) hold_timer_.arm_after(options_.hold_timeout);
+  if (next == DeviceState::closed && options_.hold_timeout > Duration{0})
+    hold_timer_.arm_after(options_.hold_timeout);
 }
 
 // Runs `tell` on every lane's loop, then `then` here.
-void RemoteDeviceImpl::tell_lanes(std::function<void(LaneDevice&)> tell, std::function<void()> then) {
+void RemoteDeviceImpl::tell_lanes(std::function<void(LaneDevice&)> tell,
+                                  std::function<void()> then) {
   auto left = std::make_shared<std::size_t>(lanes_.size());  // shared by the calls on their way
   for (const auto& part : lanes_) {
     part->lane->loop().post([this, tell, then, left, part = part.get()] {
@@ -142,7 +148,7 @@ void RemoteDeviceImpl::on_hold_expired() {
 
 void RemoteDeviceImpl::recover() {
   if (opening_ || fencing_) return;  // its end decides how to go on
-  fence_first_ && device_id_ ? send_fence() : send_open();
+  fence_first_&& device_id_ ? send_fence() : send_open();
 }
 
 // The answer to CLOSE says that nothing of this device runs on the server any more.
@@ -150,27 +156,30 @@ void RemoteDeviceImpl::send_fence() {
   fencing_ = true;
   host_.calls().close(host_.ready_session()->service_lane(), *device_id_,
                       [&host = host_, serial = serial_](std::error_code error) {
-    RemoteDeviceImpl* self = host.find_device(serial);
-    if (self == nullptr) return;
-    self->fencing_ = false;
-    if (!error) {
-      self->device_id_.reset();
-      self->fence_first_ = false;
-      self->retry_delay_ = kFenceDelay;
-    }
-    if (self->state_ == DeviceState::unmapped) return self->unmap_next();
-    self->retry_later();
-  });
+                        RemoteDeviceImpl* self = host.find_device(serial);
+                        if (self == nullptr) return;
+                        self->fencing_ = false;
+                        if (!error) {
+                          self->device_id_.reset();
+                          self->fence_first_ = false;
+                          self->retry_delay_ = kFenceDelay;
+                        }
+                        if (self->state_ == DeviceState::unmapped) return self->unmap_next();
+                        self->retry_later();
+                      });
 }
 
 void RemoteDeviceImpl::send_open() {
   opening_ = true;
-  if (state_ == DeviceState::init) patience_timer_.arm_after(std::max(kOpenPatience, host_.session_options().connect_timeout));
-  host_.calls().open(host_.ready_session()->service_lane(), {wire_mode(options_.mode), options_.path},
-                     [&host = host_, serial = serial_, path = options_.path](Result<wire::OpenResponse> response) {
-    if (RemoteDeviceImpl* self = host.find_device(serial)) return self->on_open_answer(std::move(response));
-    if (response) host.on_late_open(path, response->device_id);
-  });
+  if (state_ == DeviceState::init)
+    patience_timer_.arm_after(std::max(kOpenPatience, host_.session_options().connect_timeout));
+  host_.calls().open(
+      host_.ready_session()->service_lane(), {wire_mode(options_.mode), options_.path},
+      [&host = host_, serial = serial_, path = options_.path](Result<wire::OpenResponse> response) {
+        if (RemoteDeviceImpl* self = host.find_device(serial))
+          return self->on_open_answer(std::move(response));
+        if (response) host.on_late_open(path, response->device_id);
+      });
 }
 
 void RemoteDeviceImpl::on_open_answer(Result<wire::OpenResponse> response) {
@@ -184,9 +193,11 @@ void RemoteDeviceImpl::on_open_answer(Result<wire::OpenResponse> response) {
   if (state_ == DeviceState::failed) return;
   if (!response) return open_refused(response.error());
   if (host_.ready_session() == nullptr) return;  // lost again meanwhile; the next session opens it
-  const auto limits = volume_limits(*response, host_.ready_session()->limits(), options_.mode == AccessMode::ro);
+  const auto limits =
+      volume_limits(*response, host_.ready_session()->limits(), options_.mode == AccessMode::ro);
   std::error_code error = limits ? std::error_code{} : limits.error();
-  if (!error && state_ == DeviceState::closed) error = check_reopened(this->limits(), limits->shown);
+  if (!error && state_ == DeviceState::closed)
+    error = check_reopened(this->limits(), limits->shown);
   if (!error) return accept(response->device_id, *limits);
   host_.calls().close(host_.ready_session()->service_lane(), *device_id_, [](std::error_code) {});
   device_id_.reset();
@@ -205,7 +216,8 @@ void RemoteDeviceImpl::accept(std::uint32_t device_id, const VolumeLimits& limit
     part.open(generation, device_id, limits);
   };
   log_info("<{}>: open, {} bytes", printable(name_), limits.shown.size);
-  // Users hear of it when every loop knows: what they do next must not find the old size, or no device.
+  // Users hear of it when every loop knows: what they do next must not find the old size, or no
+  // device.
   tell_lanes(open, [&host = host_, serial = serial_, grown] {
     RemoteDeviceImpl* self = host.find_device(serial);
     if (self == nullptr) return;
@@ -216,7 +228,8 @@ void RemoteDeviceImpl::accept(std::uint32_t device_id, const VolumeLimits& limit
 
 void RemoteDeviceImpl::open_refused(std::error_code error) {
   if (state_ == DeviceState::init) return open_failed(Stage::open, error);
-  if (!last_error_ || last_error_ != error) log_warning("<{}>: not opened again yet: {}", printable(name_), error.message());
+  if (!last_error_ || last_error_ != error)
+    log_warning("<{}>: not opened again yet: {}", printable(name_), error.message());
   last_error_ = error;
   retry_later();
 }
@@ -257,12 +270,12 @@ void RemoteDeviceImpl::unmap_next() {
   fencing_ = true;
   host_.calls().close(host_.ready_session()->service_lane(), *device_id_,
                       [&host = host_, serial = serial_](std::error_code) {
-    RemoteDeviceImpl* self = host.find_device(serial);
-    if (self == nullptr) return;
-    self->fencing_ = false;
-    self->device_id_.reset();
-    self->unmap_next();
-  });
+                        RemoteDeviceImpl* self = host.find_device(serial);
+                        if (self == nullptr) return;
+                        self->fencing_ = false;
+                        self->device_id_.reset();
+                        self->unmap_next();
+                      });
 }
 
 void RemoteDeviceImpl::on_patience_over() {
@@ -274,13 +287,14 @@ void RemoteDeviceImpl::on_patience_over() {
 void RemoteDeviceImpl::leave() {
   if (std::exchange(leaving_, true)) return;
   patience_timer_.disarm();
-  tell_lanes([](LaneDevice& part) { RNBD_ASSERT(part.queues.empty()); }, [this] {
-    auto done = std::exchange(unmapped_, nullptr);
-    auto opened = std::exchange(opened_, nullptr);  // closed before it was handed out
-    host_.remove_device(*this);
-    if (opened) opened(tl::unexpected(Failure{Stage::open, from_errno(ECANCELED)}));
-    if (done) done({});
-  });
+  tell_lanes([](LaneDevice& part) { RNBD_ASSERT(part.queues.empty()); },
+             [this] {
+               auto done = std::exchange(unmapped_, nullptr);
+               auto opened = std::exchange(opened_, nullptr);  // closed before it was handed out
+               host_.remove_device(*this);
+               if (opened) opened(tl::unexpected(Failure{Stage::open, from_errno(ECANCELED)}));
+               if (done) done({});
+             });
 }
 
 }  // namespace rnbd::client

@@ -1,8 +1,9 @@
 #pragma once
 // The RNBD client: one session to a server and the volumes opened over it. A RemoteDevice is a
-// block::Device; its queues send IO messages over the lane of their loop. After a total loss everything
-// waits, is opened anew when a path is back, and goes on: a request of unknown fate is sent again only after
-// the server proved (by accepting the path anew) that nothing of the old path runs any more.
+// block::Device; its queues send IO messages over the lane of their loop. After a total loss
+// everything waits, is opened anew when a path is back, and goes on: a request of unknown fate is
+// sent again only after the server proved (by accepting the path anew) that nothing of the old path
+// runs any more.
 
 #include <chrono>
 #include <functional>
@@ -17,9 +18,11 @@ namespace rnbd::client {
 
 enum class AccessMode : std::uint8_t { ro = 0, rw = 1, migration = 2 };
 const char* access_mode_name(AccessMode mode);
-Result<AccessMode> parse_access_mode(std::string_view text);  // "ro", "rw", "migration"; else EINVAL
+Result<AccessMode> parse_access_mode(
+    std::string_view text);  // "ro", "rw", "migration"; else EINVAL
 
-// init: being opened. open. closed: waiting for the server. failed: gave up, everything is answered EIO.
+// init: being opened. open. closed: waiting for the server. failed: gave up, everything is answered
+// EIO.
 enum class DeviceState : std::uint8_t { init, open, closed, failed, unmapped };
 const char* device_state_name(DeviceState state);
 
@@ -31,11 +34,12 @@ struct DeviceOptions {
 };
 
 struct DeviceCounters {
-  std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, others = 0, errors = 0, inflight = 0,
-                held = 0;
+  std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, others = 0, errors = 0,
+                inflight = 0, held = 0;
 };
 
-// Methods on the session's home loop, except name() and limits() (any thread) and open_queue (its loop).
+// Methods on the session's home loop, except name() and limits() (any thread) and open_queue (its
+// loop).
 class RemoteDevice : public block::Device {
  public:
   virtual DeviceState state() const = 0;
@@ -60,15 +64,16 @@ struct Failure {
 // One server: its session, its devices. Create, use and destroy on the home loop.
 class Client {
  public:
-  static Result<std::unique_ptr<Client>> create(std::span<fabric::Fabric* const> fabrics, std::size_t home,
-                                                Random& random, ClientOptions options);
+  static Result<std::unique_ptr<Client>> create(std::span<fabric::Fabric* const> fabrics,
+                                                std::size_t home, Random& random,
+                                                ClientOptions options);
   virtual ~Client() = default;  // after closed
-  // Opens a volume, connecting the session first if need be; several may be under way. The device is owned
-  // by the client until close_device; EEXIST when the same path is open already.
+  // Opens a volume, connecting the session first if need be; several may be under way. The device
+  // is owned by the client until close_device; EEXIST when the same path is open already.
   virtual void open_device(DeviceOptions options,
                            std::function<void(tl::expected<RemoteDevice*, Failure>)> done) = 0;
-  // All queues of the device must be destroyed. Sends CLOSE if connected, then destroys the device. Bounded:
-  // a server that does not answer is not waited for longer than the connect timeout.
+  // All queues of the device must be destroyed. Sends CLOSE if connected, then destroys the device.
+  // Bounded: a server that does not answer is not waited for longer than the connect timeout.
   virtual void close_device(RemoteDevice& device, std::function<void(std::error_code)> done) = 0;
   // Closes the session; devices must be closed.
   virtual void close(std::function<void()> done) = 0;

@@ -1,5 +1,6 @@
 #pragma once
-// One device of a client on its home loop: opens it, keeps it open across losses, tells the loops, and ends it.
+// One device of a client on its home loop: opens it, keeps it open across losses, tells the loops,
+// and ends it.
 
 #include <atomic>
 
@@ -43,7 +44,8 @@ class RemoteDeviceImpl final : public RemoteDevice {
   void set_watcher(block::DeviceWatcher* watcher) override { watcher_ = watcher; }
 
   std::uint64_t serial() const { return serial_; }
-  // The id an earlier incarnation of the session knew this device by, if it may still stand for something.
+  // The id an earlier incarnation of the session knew this device by, if it may still stand for
+  // something.
   std::optional<std::uint32_t> old_id() const { return old_id_; }
 
   // From the client.
@@ -84,8 +86,9 @@ class RemoteDeviceImpl final : public RemoteDevice {
   std::uint32_t generation_ = 0;
   std::optional<std::uint32_t> device_id_;  // known to the server now
   std::optional<std::uint32_t> old_id_;
-  bool opening_ = false;      // an OPEN is under way
-  bool fence_first_ = false;  // CLOSE before OPEN: messages of unknown fate on a session that is still up
+  bool opening_ = false;  // an OPEN is under way
+  bool fence_first_ =
+      false;  // CLOSE before OPEN: messages of unknown fate on a session that is still up
   bool fencing_ = false;
   Duration retry_delay_{};
   std::function<void(std::error_code)> unmapped_;

@@ -93,7 +93,8 @@ TEST_F(RemoteDeviceTest, TakesMemoryScatteredInAnyWay) {
   EXPECT_FALSE(door->run(read.scatter(1111)));
   EXPECT_EQ(read.memory, write.memory);
   Io dust(Op::write, 0, 1024);
-  EXPECT_EQ(door->run(dust.scatter(3)), from_errno(EINVAL)) << "one block in more segments than a message has";
+  EXPECT_EQ(door->run(dust.scatter(3)), from_errno(EINVAL))
+      << "one block in more segments than a message has";
 }
 
 TEST_F(RemoteDeviceTest, SpeaksBlocksOf4096Bytes) {
@@ -166,7 +167,8 @@ TEST_F(RemoteDeviceTest, RefusesWhatTheServerCannotDoWithoutAskingIt) {
   auto options = small_disk();
   options.limits.max_discard = options.limits.max_write_zeroes = 0;
   start(options);
-  for (const Op op : {Op::discard, Op::secure_erase, Op::write_zeroes}) EXPECT_EQ(run(op, 0, 512), from_errno(EOPNOTSUPP));
+  for (const Op op : {Op::discard, Op::secure_erase, Op::write_zeroes})
+    EXPECT_EQ(run(op, 0, 512), from_errno(EOPNOTSUPP));
   EXPECT_EQ(run(Op::read, disk->limits().size, 512), from_errno(EIO));
   EXPECT_EQ(run(Op::read, 1, 512), from_errno(EINVAL));
   EXPECT_EQ(seen(), "");
@@ -175,14 +177,16 @@ TEST_F(RemoteDeviceTest, RefusesWhatTheServerCannotDoWithoutAskingIt) {
 TEST_F(RemoteDeviceTest, S9_AReadOnlyDeviceSendsNoChange) {
   start(small_disk(), AccessMode::ro);
   EXPECT_TRUE(device->limits().read_only);
-  for (const Op op : {Op::write, Op::discard, Op::write_zeroes}) EXPECT_EQ(run(op, 0, 512), Errc::read_only);
+  for (const Op op : {Op::write, Op::discard, Op::write_zeroes})
+    EXPECT_EQ(run(op, 0, 512), Errc::read_only);
   EXPECT_EQ(seen(), "");
   EXPECT_FALSE(run(Op::read, 0, 512));
 }
 
 TEST_F(RemoteDeviceTest, ReportsTheFirstErrorOfARequestOnce) {
   start();
-  disk->fail_next(1, ENOSPC, [](const block::Request& request) { return request.offset == 2 * kMessageMax; });
+  disk->fail_next(1, ENOSPC,
+                  [](const block::Request& request) { return request.offset == 2 * kMessageMax; });
   Io write(Op::write, 0, 8 * kMessageMax);
   EXPECT_EQ(door->run(write.fill(6)), from_errno(ENOSPC));
   site.world.run_for(50ms);
@@ -195,23 +199,32 @@ TEST_F(RemoteDeviceTest, NeverCompletesInsideSubmit) {
   start();
   bool inside = false, any = false;
   std::vector<std::unique_ptr<Io>> all;
-  for (auto [op, offset, length] : {std::tuple{Op::read, std::uint64_t{1}, std::uint64_t{512}}, {Op::write, 0, 0},
-                                    {Op::secure_erase, 0, 512}, {Op::flush, 0, 0}, {Op::read, 0, 512}}) {
+  for (auto [op, offset, length] : {std::tuple{Op::read, std::uint64_t{1}, std::uint64_t{512}},
+                                    {Op::write, 0, 0},
+                                    {Op::secure_erase, 0, 512},
+                                    {Op::flush, 0, 0},
+                                    {Op::read, 0, 512}}) {
     all.push_back(std::make_unique<Io>(op, offset, length));
     all.back()->then = [&](Io&) { any |= inside; };
   }
-  site.world.after(0ns, [&] {
-    inside = true;
-    for (auto& io : all) door->queue().submit(*io);
-    inside = false;
-  }, &door->loop());
-  ASSERT_TRUE(site.world.run_until([&] {
-    return std::all_of(all.begin(), all.end(), [](auto& io) { return io->completions == 1; });
-  }, 10s));
+  site.world.after(
+      0ns,
+      [&] {
+        inside = true;
+        for (auto& io : all) door->queue().submit(*io);
+        inside = false;
+      },
+      &door->loop());
+  ASSERT_TRUE(site.world.run_until(
+      [&] {
+        return std::all_of(all.begin(), all.end(), [](auto& io) { return io->completions == 1; });
+      },
+      10s));
   EXPECT_FALSE(any);
 }
 
-// More requests than permits, from two devices on two loops: each ends exactly once, and nobody starves.
+// More requests than permits, from two devices on two loops: each ends exactly once, and nobody
+// starves.
 TEST(RemoteDeviceLoad, I6_CompletesEveryRequestOnceUnderMoreLoadThanPermits) {
   Site site;
   Disk& one = site.add_disk("one");
@@ -222,7 +235,8 @@ TEST(RemoteDeviceLoad, I6_CompletesEveryRequestOnceUnderMoreLoadThanPermits) {
   {
     std::vector<std::unique_ptr<Door>> doors;
     for (RemoteDevice* device : {&first, &second}) {
-      for (std::size_t loop : {0U, 1U}) doors.push_back(std::make_unique<Door>(site.world, *device, client.loop(loop)));
+      for (std::size_t loop : {0U, 1U})
+        doors.push_back(std::make_unique<Door>(site.world, *device, client.loop(loop)));
     }
     std::vector<std::unique_ptr<Io>> all;
     for (std::size_t i = 0; i < 400; ++i) {
@@ -230,9 +244,11 @@ TEST(RemoteDeviceLoad, I6_CompletesEveryRequestOnceUnderMoreLoadThanPermits) {
       all.back()->fill(i);
       doors[i % 4]->submit(*all.back());
     }
-    ASSERT_TRUE(site.world.run_until([&] {
-      return std::all_of(all.begin(), all.end(), [](auto& io) { return io->completions > 0; });
-    }, 60s));
+    ASSERT_TRUE(site.world.run_until(
+        [&] {
+          return std::all_of(all.begin(), all.end(), [](auto& io) { return io->completions > 0; });
+        },
+        60s));
     site.world.run_for(10ms);
     for (auto& io : all) {
       EXPECT_EQ(io->completions, 1);

@@ -11,24 +11,26 @@ namespace rnbd::client {
 using block::Op;
 using Gate = LaneDevice::Gate;
 
-// How far a request is. While it is in a list more messages of its step are to be sent; when it is in none
-// and no message is out, the step is over.
+// How far a request is. While it is in a list more messages of its step are to be sent; when it is
+// in none and no message is out, the step is over.
 struct RemoteQueue::Progress {
   std::uint64_t position = 0;  // bytes of the main step sent
   SliceCursor cursor;          // the same place in its segments
   std::uint32_t messages = 0;  // out
   Step step = Step::main;
-  bool repeat = false;         // a message's fate is unknown: do the step again
+  bool repeat = false;  // a message's fate is unknown: do the step again
 };
 
 RemoteQueue::Progress& RemoteQueue::progress(block::Request& request) {
-  static_assert(sizeof(Progress) <= sizeof(request.driver) && alignof(Progress) <= alignof(std::uint64_t));
+  static_assert(sizeof(Progress) <= sizeof(request.driver) &&
+                alignof(Progress) <= alignof(std::uint64_t));
   return *std::launder(reinterpret_cast<Progress*>(request.driver));
 }
 
 namespace {
 
-// The request was not carried out, or nobody knows whether it was: it must be sent again, elsewhere or later.
+// The request was not carried out, or nobody knows whether it was: it must be sent again, elsewhere
+// or later.
 bool fate_unknown(const std::error_code& error) {
   return error == Errc::path_lost || error == Errc::session_closed || error == from_errno(ENOTCONN);
 }
@@ -38,18 +40,25 @@ std::uint32_t wire_flags(const block::Request& request, const WireLimits& limits
   std::uint32_t flags = 0;
   if (request.op == Op::read || (request.flags & block::kSync) != 0) flags |= wire::kIoSync;
   if ((request.flags & block::kFua) != 0 && server_fua) flags |= wire::kIoFua | wire::kIoSync;
-  if ((request.flags & block::kNoUnmap) != 0 && request.op == Op::write_zeroes) flags |= wire::kIoNoUnmap;
+  if ((request.flags & block::kNoUnmap) != 0 && request.op == Op::write_zeroes)
+    flags |= wire::kIoNoUnmap;
   return flags;
 }
 
 wire::IoOp wire_op(Op op) {
   switch (op) {
-    case Op::read: return wire::IoOp::read;
-    case Op::write: return wire::IoOp::write;
-    case Op::flush: return wire::IoOp::flush;
-    case Op::discard: return wire::IoOp::discard;
-    case Op::secure_erase: return wire::IoOp::secure_erase;
-    case Op::write_zeroes: return wire::IoOp::write_zeroes;
+    case Op::read:
+      return wire::IoOp::read;
+    case Op::write:
+      return wire::IoOp::write;
+    case Op::flush:
+      return wire::IoOp::flush;
+    case Op::discard:
+      return wire::IoOp::discard;
+    case Op::secure_erase:
+      return wire::IoOp::secure_erase;
+    case Op::write_zeroes:
+      return wire::IoOp::write_zeroes;
   }
   return wire::IoOp::read;
 }
@@ -58,7 +67,8 @@ wire::IoOp wire_op(Op op) {
 
 // ---- the gate ----
 
-void LaneDevice::open(std::uint32_t new_generation, std::uint32_t id, const VolumeLimits& new_limits) {
+void LaneDevice::open(std::uint32_t new_generation, std::uint32_t id,
+                      const VolumeLimits& new_limits) {
   RNBD_ASSERT(gate != Gate::failed);
   gate = Gate::open;
   generation = new_generation;
@@ -113,8 +123,10 @@ void RemoteQueue::submit(block::Request& request) {
   new (request.driver) Progress{};
   request.result.clear();
   device_.counters.inflight.add();
-  if (device_.gate == Gate::failed) return complete_later(request, make_error_code(Errc::device_failed));
-  if (const std::error_code error = block::check(request, device_.limits.shown)) return complete_later(request, error);
+  if (device_.gate == Gate::failed)
+    return complete_later(request, make_error_code(Errc::device_failed));
+  if (const std::error_code error = block::check(request, device_.limits.shown))
+    return complete_later(request, error);
   start_step(request, first_step(request));
   if (progress(request).step == Step::end) return complete_later(request, {});
   waiting_.push_back(request);
@@ -125,14 +137,16 @@ void RemoteQueue::submit(block::Request& request) {
 RemoteQueue::Step RemoteQueue::first_step(const block::Request& request) const {
   if (request.op == Op::flush) return Step::main;
   const bool empty = request.length == 0;
-  if (empty && request.op == Op::write && (request.flags & (block::kFua | block::kPreflush)) != 0) return Step::postflush;
+  if (empty && request.op == Op::write && (request.flags & (block::kFua | block::kPreflush)) != 0)
+    return Step::postflush;
   if (empty) return Step::end;
   return (request.flags & block::kPreflush) != 0 ? Step::preflush : Step::main;
 }
 
 RemoteQueue::Step RemoteQueue::next_step(const block::Request& request, Step step) const {
   if (step == Step::preflush) return Step::main;
-  if (step == Step::postflush || request.op == Op::flush || request.op == Op::read) return Step::end;
+  if (step == Step::postflush || request.op == Op::flush || request.op == Op::read)
+    return Step::end;
   const WireLimits& limits = device_.limits.wire;
   const bool server_fua = limits.fua && (request.op == Op::write || request.op == Op::write_zeroes);
   const bool by_hand = (request.flags & block::kFua) != 0 && limits.cache && !server_fua;
@@ -163,11 +177,17 @@ bool RemoteQueue::send_flush(block::Request& request, IoContext& context) {
     lane_.loop().defer(finished_task_);
     return false;
   }
-  context.direction = rtrs::Direction::read;  // as the kernel does, by the lowest bit of the operation
+  context.direction =
+      rtrs::Direction::read;  // as the kernel does, by the lowest bit of the operation
   context.data = {};
   context.data_length = 0;
-  send(request, context, {.device_id = device_.device_id, .op = wire::IoOp::flush,
-                          .flags = wire::kIoSync | wire::kIoFua, .sector = wire::kFlushSector, .length = 0, .priority = 0});
+  send(request, context,
+       {.device_id = device_.device_id,
+        .op = wire::IoOp::flush,
+        .flags = wire::kIoSync | wire::kIoFua,
+        .sector = wire::kFlushSector,
+        .length = 0,
+        .priority = 0});
   return true;
 }
 
@@ -189,8 +209,10 @@ bool RemoteQueue::send_piece(block::Request& request, IoContext& context) {
     }
     context.data_length = length;
   }
-  if (length == 0) {  // the server cannot do this any more, or the memory is too scattered for a single block
-    if (!request.result) request.result = from_errno(block::carries_data(request.op) ? EINVAL : EOPNOTSUPP);
+  if (length ==
+      0) {  // the server cannot do this any more, or the memory is too scattered for a single block
+    if (!request.result)
+      request.result = from_errno(block::carries_data(request.op) ? EINVAL : EOPNOTSUPP);
     request.unlink();
     if (at.messages == 0) {
       finished_.push_back(request);
@@ -201,9 +223,13 @@ bool RemoteQueue::send_piece(block::Request& request, IoContext& context) {
   const std::uint64_t offset = request.offset + at.position;
   at.position += length;
   if (at.position == request.length) request.unlink();
-  send(request, context, {.device_id = device_.device_id, .op = wire_op(request.op),
-                          .flags = wire_flags(request, limits), .sector = offset >> wire::kSectorShift,
-                          .length = length, .priority = 0});
+  send(request, context,
+       {.device_id = device_.device_id,
+        .op = wire_op(request.op),
+        .flags = wire_flags(request, limits),
+        .sector = offset >> wire::kSectorShift,
+        .length = length,
+        .priority = 0});
   return true;
 }
 

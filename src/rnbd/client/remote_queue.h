@@ -1,7 +1,8 @@
 #pragma once
-// The door of one remote device on one loop. A block request goes through up to three steps (flush, itself,
-// flush), each cut into messages the server takes. A request with a message of unknown fate is held and its
-// step done again from the start when the device was opened anew, never before, and never failed alone.
+// The door of one remote device on one loop. A block request goes through up to three steps (flush,
+// itself, flush), each cut into messages the server takes. A request with a message of unknown fate
+// is held and its step done again from the start when the device was opened anew, never before, and
+// never failed alone.
 
 #include <atomic>
 #include <functional>
@@ -18,7 +19,8 @@ struct alignas(64) LaneCounters {
   rtrs::Counter reads, read_bytes, writes, write_bytes, others, errors, inflight;
 };
 
-// One device as one loop sees it. The home loop tells by message; the counters it reads as they are.
+// One device as one loop sees it. The home loop tells by message; the counters it reads as they
+// are.
 struct LaneDevice {
   enum class Gate : std::uint8_t { shut, open, failed };
 
@@ -28,8 +30,8 @@ struct LaneDevice {
   std::uint32_t device_id = 0;
   VolumeLimits limits;
   std::vector<RemoteQueue*> queues;
-  // A message of this generation came back with its fate unknown, or the server does not know the device any
-  // more. Nothing is sent until the next open. Called once per generation.
+  // A message of this generation came back with its fate unknown, or the server does not know the
+  // device any more. Nothing is sent until the next open. Called once per generation.
   std::function<void(std::uint32_t generation)> lost;
   LaneCounters counters;
 

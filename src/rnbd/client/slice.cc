@@ -7,7 +7,8 @@ namespace {
 
 void move(std::span<const iovec> segments, SliceCursor& cursor, std::uint64_t bytes) {
   while (bytes > 0) {
-    const std::uint64_t here = std::min<std::uint64_t>(segments[cursor.segment].iov_len - cursor.offset, bytes);
+    const std::uint64_t here =
+        std::min<std::uint64_t>(segments[cursor.segment].iov_len - cursor.offset, bytes);
     cursor.offset += here;
     bytes -= here;
     if (cursor.offset == segments[cursor.segment].iov_len) cursor = {cursor.segment + 1, 0};
@@ -16,12 +17,13 @@ void move(std::span<const iovec> segments, SliceCursor& cursor, std::uint64_t by
 
 }  // namespace
 
-Slice cut(std::span<const iovec> segments, SliceCursor& cursor, std::uint32_t most, std::uint32_t block_size,
-          std::span<iovec> room) {
+Slice cut(std::span<const iovec> segments, SliceCursor& cursor, std::uint32_t most,
+          std::uint32_t block_size, std::span<iovec> room) {
   std::size_t used = 0;
   std::uint32_t bytes = 0;
   SliceCursor at = cursor;
-  for (; bytes < most && at.segment < segments.size() && used < room.size(); at = {at.segment + 1, 0}) {
+  for (; bytes < most && at.segment < segments.size() && used < room.size();
+       at = {at.segment + 1, 0}) {
     const iovec& segment = segments[at.segment];
     const std::uint64_t here = std::min<std::uint64_t>(segment.iov_len - at.offset, most - bytes);
     if (here == 0) continue;

@@ -20,9 +20,9 @@ struct Slice {
   std::span<const iovec> segments;  // in the room given
 };
 
-// The next `most` bytes from `cursor` on, which moves behind them; fewer, but whole blocks, where `room` is
-// too small. No bytes: not even a block fits, or nothing is left.
-Slice cut(std::span<const iovec> segments, SliceCursor& cursor, std::uint32_t most, std::uint32_t block_size,
-          std::span<iovec> room);
+// The next `most` bytes from `cursor` on, which moves behind them; fewer, but whole blocks, where
+// `room` is too small. No bytes: not even a block fits, or nothing is left.
+Slice cut(std::span<const iovec> segments, SliceCursor& cursor, std::uint32_t most,
+          std::uint32_t block_size, std::span<iovec> room);
 
 }  // namespace rnbd::client

@@ -46,14 +46,17 @@ TEST(Slice, PiecesAreTheWholeInOrder) {
       seen.insert(seen.end(), piece.begin(), piece.end());
     }
     ASSERT_TRUE(std::equal(seen.begin(), seen.end(), memory.begin())) << "seed " << seed;
-    if (seen.size() == memory.size()) { EXPECT_EQ(cut(segments, cursor, most, 512, room).bytes, 0U); }
+    if (seen.size() == memory.size()) {
+      EXPECT_EQ(cut(segments, cursor, most, 512, room).bytes, 0U);
+    }
   }
 }
 
 TEST(Slice, StopsAtAWholeBlockWhenTheRoomIsFull) {
   std::vector<std::byte> memory(2048);
   std::vector<iovec> segments;
-  for (std::size_t at = 0; at < memory.size(); at += 256) segments.push_back({memory.data() + at, 256});
+  for (std::size_t at = 0; at < memory.size(); at += 256)
+    segments.push_back({memory.data() + at, 256});
   std::vector<iovec> room(3);
   SliceCursor cursor;
   const Slice first = cut(segments, cursor, 2048, 512, room);

@@ -8,13 +8,15 @@
 namespace rnbd::client {
 namespace {
 
-// Shown as the limit of what the queue cuts to size itself: far beyond any device, far from overflow.
+// Shown as the limit of what the queue cuts to size itself: far beyond any device, far from
+// overflow.
 constexpr std::uint64_t kAnyLength = std::uint64_t{1} << 62;
 
 // Bytes of one operation without data; its length travels in 32 bits.
 std::uint32_t piece(std::uint32_t sectors, std::uint32_t block_size) {
   const std::uint64_t bytes = std::uint64_t{sectors} << wire::kSectorShift;
-  const std::uint64_t most = std::min<std::uint64_t>(bytes, std::numeric_limits<std::uint32_t>::max());
+  const std::uint64_t most =
+      std::min<std::uint64_t>(bytes, std::numeric_limits<std::uint32_t>::max());
   return static_cast<std::uint32_t>(most & ~std::uint64_t{block_size - 1});
 }
 
@@ -23,11 +25,16 @@ std::uint32_t piece(std::uint32_t sectors, std::uint32_t block_size) {
 std::uint32_t WireLimits::most(block::Op op) const {
   switch (op) {
     case block::Op::read:
-    case block::Op::write: return max_transfer;
-    case block::Op::discard: return max_discard;
-    case block::Op::secure_erase: return max_secure_erase;
-    case block::Op::write_zeroes: return max_write_zeroes;
-    case block::Op::flush: return 0;
+    case block::Op::write:
+      return max_transfer;
+    case block::Op::discard:
+      return max_discard;
+    case block::Op::secure_erase:
+      return max_secure_erase;
+    case block::Op::write_zeroes:
+      return max_write_zeroes;
+    case block::Op::flush:
+      return 0;
   }
   return 0;
 }
@@ -36,12 +43,14 @@ std::error_code check_session(const rtrs::SessionLimits& session) {
   constexpr std::uint32_t kIoSizeMin = 4096;
   // The longest header of ours: an OPEN, the RTRS read message and its one descriptor.
   constexpr std::uint32_t kHeaderMin = sizeof(wire::layout::Open) + wire::kRtrsMessageMax;
-  if (session.queue_depth == 0 || session.max_io_size < kIoSizeMin) return make_error_code(Errc::bad_geometry);
-  return session.max_hdr_size < kHeaderMin ? make_error_code(Errc::bad_geometry) : std::error_code{};
+  if (session.queue_depth == 0 || session.max_io_size < kIoSizeMin)
+    return make_error_code(Errc::bad_geometry);
+  return session.max_hdr_size < kHeaderMin ? make_error_code(Errc::bad_geometry)
+                                           : std::error_code{};
 }
 
-Result<VolumeLimits> volume_limits(const wire::OpenResponse& response, const rtrs::SessionLimits& session,
-                                   bool read_only) {
+Result<VolumeLimits> volume_limits(const wire::OpenResponse& response,
+                                   const rtrs::SessionLimits& session, bool read_only) {
   if (const std::error_code error = check_session(session)) return fail(error);
   const std::uint32_t block = response.logical_block_size;
   VolumeLimits limits;
@@ -74,7 +83,8 @@ Result<VolumeLimits> volume_limits(const wire::OpenResponse& response, const rtr
 std::error_code check_reopened(const block::Limits& before, const block::Limits& now) {
   const bool same_blocks = before.logical_block_size == now.logical_block_size;
   const bool new_cache = now.volatile_cache && !before.volatile_cache;
-  if (!same_blocks || new_cache || now.size < before.size) return make_error_code(Errc::bad_geometry);
+  if (!same_blocks || new_cache || now.size < before.size)
+    return make_error_code(Errc::bad_geometry);
   return {};
 }
 

@@ -37,7 +37,8 @@ TEST(VolumeLimits, CutOperationsInWholeBlocks) {
   response.logical_block_size = response.physical_block_size = 4096;
   response.max_discard_sectors = 0xffffffff;  // as kernel servers say for RAM disks
   response.secure_discard = 1;
-  const auto limits = volume_limits(response, {.queue_depth = 2, .max_io_size = 10000, .max_hdr_size = 4096}, true);
+  const auto limits =
+      volume_limits(response, {.queue_depth = 2, .max_io_size = 10000, .max_hdr_size = 4096}, true);
   ASSERT_TRUE(limits);
   EXPECT_EQ(limits->wire.max_transfer, 8192U);
   EXPECT_EQ(limits->wire.max_discard, 0xfffff000U);
@@ -55,8 +56,9 @@ TEST(VolumeLimits, FuaCountsOnlyTogetherWithACache) {
 
 TEST(VolumeLimits, S16_RefuseASessionThatCannotCarryOurMessages) {
   for (const rtrs::SessionLimits& session :
-       {rtrs::SessionLimits{0, 126976, 4096}, rtrs::SessionLimits{32, 0, 4096}, rtrs::SessionLimits{32, 1, 4096},
-        rtrs::SessionLimits{32, 126976, 0}, rtrs::SessionLimits{32, 126976, 287}}) {
+       {rtrs::SessionLimits{0, 126976, 4096}, rtrs::SessionLimits{32, 0, 4096},
+        rtrs::SessionLimits{32, 1, 4096}, rtrs::SessionLimits{32, 126976, 0},
+        rtrs::SessionLimits{32, 126976, 287}}) {
     EXPECT_FALSE(volume_limits(disk(), session, false));
   }
   EXPECT_TRUE(volume_limits(disk(), {32, 4096, 288}, false));

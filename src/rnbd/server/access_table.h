@@ -1,8 +1,8 @@
 #pragma once
-// Who may open what: the access modes granted per volume, over all sessions. Any number may read; one may
-// write; a second writer is let in with `migration` only, for the moment a virtual machine moves. A grant
-// stands until everything its owner had running is over (the caller's duty), so that the next writer finds
-// nothing of the last one (safety rule R8). One thread.
+// Who may open what: the access modes granted per volume, over all sessions. Any number may read;
+// one may write; a second writer is let in with `migration` only, for the moment a virtual machine
+// moves. A grant stands until everything its owner had running is over (the caller's duty), so that
+// the next writer finds nothing of the last one (safety rule R8). One thread.
 
 #include <cstdint>
 #include <string>

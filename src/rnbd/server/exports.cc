@@ -11,8 +11,8 @@
 namespace rnbd::server {
 namespace {
 
-// Puts an answer where RTRS sends it from. All the client asked back is defined (zeros behind the answer).
-// EINVAL when it left no room.
+// Puts an answer where RTRS sends it from. All the client asked back is defined (zeros behind the
+// answer). EINVAL when it left no room.
 template <class Layout>
 int write_answer(rtrs::server::Request& request, const Layout& layout) {
   const std::span<std::byte> room = request.data();
@@ -40,10 +40,12 @@ std::unique_ptr<Exports> Exports::create(std::span<Loop* const> loops, DeviceOpe
   return std::make_unique<ExportsImpl>(loops, opener, max_io_size, options);
 }
 
-ExportsImpl::ExportsImpl(std::span<Loop* const> loops, DeviceOpener& opener, std::uint32_t max_io_size,
-                         const ExportsOptions& options)
-    : loops_(loops.begin(), loops.end()), opener_(opener),
-      geometry_{.max_io_size = max_io_size, .offer_write_zeroes = options.offer_write_zeroes}, options_(options) {
+ExportsImpl::ExportsImpl(std::span<Loop* const> loops, DeviceOpener& opener,
+                         std::uint32_t max_io_size, const ExportsOptions& options)
+    : loops_(loops.begin(), loops.end()),
+      opener_(opener),
+      geometry_{.max_io_size = max_io_size, .offer_write_zeroes = options.offer_write_zeroes},
+      options_(options) {
   RNBD_ASSERT(!loops_.empty());
   for (std::size_t i = 0; i < loops_.size(); ++i) {
     handlers_.push_back(std::make_unique<IoHandler>(*loops_[i], i));
@@ -86,35 +88,39 @@ void ExportsImpl::on_request(rtrs::server::Request& request) {
   if (const auto* io = std::get_if<wire::Io>(&*message)) {
     return handlers_[request.loop_index()]->handle(request, *io);
   }
-  if (const auto* info = std::get_if<wire::SessionInfo>(&*message)) return session_info(request, *info);
+  if (const auto* info = std::get_if<wire::SessionInfo>(&*message))
+    return session_info(request, *info);
   const std::uint64_t session_id = request.session().id();
   const Asker asker{&request, request.loop_index()};
   if (const auto* open_message = std::get_if<wire::Open>(&*message)) {
-    if (!has_room(request, sizeof(wire::layout::OpenResponse), request.data().size())) return request.respond(EINVAL);
+    if (!has_room(request, sizeof(wire::layout::OpenResponse), request.data().size()))
+      return request.respond(EINVAL);
     const auto mode = static_cast<AccessMode>(open_message->access_mode);
-    return home().post([this, session_id, name = std::string(open_message->device_name), mode, asker] {
-      open(session_id, name, mode, asker);
-    });
+    return home().post([this, session_id, name = std::string(open_message->device_name), mode,
+                        asker] { open(session_id, name, mode, asker); });
   }
   const std::uint32_t device_id = std::get<wire::Close>(*message).device_id;
   if (request.reply_length() != 0) return request.respond(EINVAL);
   home().post([this, session_id, device_id, asker] {
     Mapping* mapping = find_mapping(session_id, device_id);
-    if (mapping == nullptr || mapping->state == MappingState::opening) return answer(asker, {});  // unknown: 0
+    if (mapping == nullptr || mapping->state == MappingState::opening)
+      return answer(asker, {});  // unknown: 0
     close(*mapping, [this, asker] { answer(asker, {}); });
   });
 }
 
 void ExportsImpl::session_info(rtrs::server::Request& request, const wire::SessionInfo& message) {
   const std::uint8_t version = std::min(message.version, wire::kRnbdVersion);
-  if (!has_room(request, sizeof(wire::layout::SessionInfo), request.data().size())) return request.respond(EINVAL);
+  if (!has_room(request, sizeof(wire::layout::SessionInfo), request.data().size()))
+    return request.respond(EINVAL);
   request.respond(write_answer(request, wire::encode_session_info_response(version)));
 }
 
 // ---- answers, from home ----
 
 void ExportsImpl::answer(const Asker& asker, std::error_code error) {
-  loops_[asker.loop]->post([request = asker.request, error] { request->respond(clamp_errno(error)); });
+  loops_[asker.loop]->post(
+      [request = asker.request, error] { request->respond(clamp_errno(error)); });
 }
 
 void ExportsImpl::answer_open(const Asker& asker, Mapping& mapping) {
@@ -149,7 +155,8 @@ ExportsImpl::Mapping* ExportsImpl::find_name(Session& session, const std::string
 Volume* ExportsImpl::find_volume(const std::string& identity, bool read_only) {
   for (auto& volume : volumes_) {
     // A volume without mappings is being given back.
-    if (volume->identity == identity && volume->read_only == read_only && volume->mappings > 0) return volume.get();
+    if (volume->identity == identity && volume->read_only == read_only && volume->mappings > 0)
+      return volume.get();
   }
   return nullptr;
 }
@@ -191,8 +198,10 @@ void ExportsImpl::force_close(std::uint64_t session_id, std::uint32_t device_id,
                               std::function<void(std::error_code)> done) {
   home().post([this, session_id, device_id, done = std::move(done)] {
     Mapping* mapping = find_mapping(session_id, device_id);
-    if (mapping == nullptr || mapping->state == MappingState::opening) return done(from_errno(ENOENT));
-    log_info("<{}@{}>: closed by force", printable(mapping->name), printable(mapping->session->rtrs->name()));
+    if (mapping == nullptr || mapping->state == MappingState::opening)
+      return done(from_errno(ENOENT));
+    log_info("<{}@{}>: closed by force", printable(mapping->name),
+             printable(mapping->session->rtrs->name()));
     close(*mapping, [done] { done({}); });
   });
 }

@@ -1,6 +1,6 @@
 #pragma once
-// The RNBD server: turns the messages of sessions (SESS_INFO, OPEN, IO, CLOSE) into requests on block
-// devices. Exports arbitrates who may open what; IO is handled on the loop it arrived on.
+// The RNBD server: turns the messages of sessions (SESS_INFO, OPEN, IO, CLOSE) into requests on
+// block devices. Exports arbitrates who may open what; IO is handled on the loop it arrived on.
 
 #include <functional>
 #include <memory>
@@ -14,29 +14,32 @@ namespace rnbd::server {
 
 enum class AccessMode : std::uint8_t { ro = 0, rw = 1, migration = 2 };
 
-// A device opened for an export, with the identity arbitration goes by (two names of one file are one).
+// A device opened for an export, with the identity arbitration goes by (two names of one file are
+// one).
 struct OpenedDevice {
   std::unique_ptr<block::Device> device;
-  std::string identity;   // e.g. "dev:ino" of the file, or the block device number
+  std::string identity;  // e.g. "dev:ino" of the file, or the block device number
 };
 
 // Finds and opens what a client names. May take its time: it answers from `loop` later.
 class DeviceOpener {
  public:
   virtual ~DeviceOpener() = default;
-  // `done` runs on `loop`. Errors are what the client gets: ENOENT, EACCES, EINVAL ("..", bad name), EBUSY
-  // (locked by another process), ...
-  virtual void open(const std::string& session_name, const std::string& device_name, AccessMode mode,
-                    Loop& loop, std::function<void(Result<OpenedDevice>)> done) = 0;
+  // `done` runs on `loop`. Errors are what the client gets: ENOENT, EACCES, EINVAL ("..", bad
+  // name), EBUSY (locked by another process), ...
+  virtual void open(const std::string& session_name, const std::string& device_name,
+                    AccessMode mode, Loop& loop,
+                    std::function<void(Result<OpenedDevice>)> done) = 0;
   // Gives a device back; closing may block, so it happens elsewhere.
-  virtual void close(std::unique_ptr<block::Device> device, Loop& loop, std::function<void()> done) = 0;
+  virtual void close(std::unique_ptr<block::Device> device, Loop& loop,
+                     std::function<void()> done) = 0;
 };
 
 struct OpenInfo {
   std::string session;
   std::uint64_t session_id = 0;
   std::uint32_t device_id = 0;
-  std::string name;       // as the client wrote it
+  std::string name;  // as the client wrote it
   std::string identity;
   AccessMode mode = AccessMode::rw;
   std::uint64_t size = 0;
@@ -45,7 +48,8 @@ struct OpenInfo {
 
 struct ExportsOptions {
   std::uint32_t max_devices_per_session = 256;
-  bool offer_write_zeroes = true;  // false for clients of kernels 5.8 to 5.17, which would misread it
+  bool offer_write_zeroes =
+      true;  // false for clients of kernels 5.8 to 5.17, which would misread it
 };
 
 // Shared state lives on loops[0]; requests are handled on the loop they arrive on.
@@ -56,12 +60,12 @@ class Exports : public rtrs::server::RequestHandler {
                                          std::uint32_t max_io_size, const ExportsOptions& options);
   // A snapshot; `result` runs on loops[0].
   virtual void list(std::function<void(std::vector<OpenInfo>)> result) = 0;
-  // Takes a device from a session, as an administrator does: its IO is answered ENOTCONN from now on, what
-  // runs is waited for. `done` runs on loops[0]; ENOENT when there is no such open.
+  // Takes a device from a session, as an administrator does: its IO is answered ENOTCONN from now
+  // on, what runs is waited for. `done` runs on loops[0]; ENOENT when there is no such open.
   virtual void force_close(std::uint64_t session_id, std::uint32_t device_id,
                            std::function<void(std::error_code)> done) = 0;
-  // Believes again in flushes of a volume one of whose flushes failed (they are refused until then, and so
-  // over every close and open). ENOENT when there is nothing to forgive.
+  // Believes again in flushes of a volume one of whose flushes failed (they are refused until then,
+  // and so over every close and open). ENOENT when there is nothing to forgive.
   virtual void forgive(const std::string& identity, std::function<void(std::error_code)> done) = 0;
 };
 

@@ -1,7 +1,8 @@
 #pragma once
-// Exports at work. Sessions, mappings, volumes and grants live on the home loop, loops[0]; each loop has an
-// IoHandler. An OPEN goes: loop of the request -> home (name, opener, arbitration) -> every loop (attach) ->
-// home -> loop of the request (answer). A CLOSE goes the same way with detach, which waits for what runs.
+// Exports at work. Sessions, mappings, volumes and grants live on the home loop, loops[0]; each
+// loop has an IoHandler. An OPEN goes: loop of the request -> home (name, opener, arbitration) ->
+// every loop (attach) -> home -> loop of the request (answer). A CLOSE goes the same way with
+// detach, which waits for what runs.
 
 #include <map>
 #include <set>

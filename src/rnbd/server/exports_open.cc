@@ -12,19 +12,24 @@ namespace {
 
 const char* mode_name(AccessMode mode) {
   switch (mode) {
-    case AccessMode::ro: return "ro";
-    case AccessMode::rw: return "rw";
-    case AccessMode::migration: return "migration";
+    case AccessMode::ro:
+      return "ro";
+    case AccessMode::rw:
+      return "rw";
+    case AccessMode::migration:
+      return "migration";
   }
   return "unknown";
 }
 
 }  // namespace
 
-void ExportsImpl::open(std::uint64_t session_id, const std::string& name, AccessMode mode, const Asker& asker) {
+void ExportsImpl::open(std::uint64_t session_id, const std::string& name, AccessMode mode,
+                       const Asker& asker) {
   Session* session = find_session(session_id);
   if (session == nullptr || session->closing) return answer(asker, from_errno(ENOTCONN));
-  if (Mapping* mapping = find_name(*session, name)) {  // the mode asked for is ignored, as the kernel does
+  if (Mapping* mapping =
+          find_name(*session, name)) {  // the mode asked for is ignored, as the kernel does
     if (mapping->state == MappingState::open) return answer_open(asker, *mapping);
     return mapping->opening.push_back(asker);
   }
@@ -41,18 +46,21 @@ void ExportsImpl::open(std::uint64_t session_id, const std::string& name, Access
   mapping->opening.push_back(asker);
   const std::uint32_t device_id = mapping->device_id;
   session->mappings[device_id] = std::move(mapping);
-  opener_.open(session->rtrs->name(), name, mode, home(), [this, session_id, device_id](Result<OpenedDevice> result) {
-    opened(session_id, device_id, std::move(result));
-  });
+  opener_.open(session->rtrs->name(), name, mode, home(),
+               [this, session_id, device_id](Result<OpenedDevice> result) {
+                 opened(session_id, device_id, std::move(result));
+               });
 }
 
-void ExportsImpl::opened(std::uint64_t session_id, std::uint32_t device_id, Result<OpenedDevice> result) {
+void ExportsImpl::opened(std::uint64_t session_id, std::uint32_t device_id,
+                         Result<OpenedDevice> result) {
   Mapping* mapping = find_mapping(session_id, device_id);
   RNBD_ASSERT(mapping != nullptr && mapping->state == MappingState::opening);
   if (!result) return refuse(*mapping, result.error());
   if (const std::error_code error = admit(*mapping, *result)) {
     // Only when the device is closed again may the client hear of it: it may try once more at once.
-    return opener_.close(std::move(result->device), home(), [this, mapping, error] { refuse(*mapping, error); });
+    return opener_.close(std::move(result->device), home(),
+                         [this, mapping, error] { refuse(*mapping, error); });
   }
   adopt(*mapping, std::move(*result));
   attach(*mapping);
@@ -60,14 +68,18 @@ void ExportsImpl::opened(std::uint64_t session_id, std::uint32_t device_id, Resu
 
 // May this mapping have this device? Takes the grant when it may.
 std::error_code ExportsImpl::admit(Mapping& mapping, const OpenedDevice& opened) {
-  if (auto geometry = describe(opened.device->limits(), 0, geometry_); !geometry) return geometry.error();
+  if (auto geometry = describe(opened.device->limits(), 0, geometry_); !geometry)
+    return geometry.error();
   for (const auto& [id, other] : mapping.session->mappings) {
-    const bool live = other.get() != &mapping && other->granted && other->state != MappingState::closing;
-    if (live && other->volume->identity == opened.identity) return from_errno(EEXIST);  // under another spelling
+    const bool live =
+        other.get() != &mapping && other->granted && other->state != MappingState::closing;
+    if (live && other->volume->identity == opened.identity)
+      return from_errno(EEXIST);  // under another spelling
   }
   if (const std::error_code error = access_.acquire(opened.identity, mapping.mode)) {
-    log_info("<{}@{}>: {} refused, the device is open for writing elsewhere", printable(mapping.name),
-             printable(mapping.session->rtrs->name()), mode_name(mapping.mode));
+    log_info("<{}@{}>: {} refused, the device is open for writing elsewhere",
+             printable(mapping.name), printable(mapping.session->rtrs->name()),
+             mode_name(mapping.mode));
     return error;
   }
   mapping.granted = true;
@@ -94,7 +106,8 @@ void ExportsImpl::attach(Mapping& mapping) {
     std::size_t left;
     std::error_code error;
   };
-  auto round = std::make_shared<Round>(Round{loops_.size(), {}});  // shared by the calls on their way
+  auto round =
+      std::make_shared<Round>(Round{loops_.size(), {}});  // shared by the calls on their way
   for (std::size_t i = 0; i < loops_.size(); ++i) {
     auto part = std::make_unique<LoopMapping>();
     part->session_id = mapping.session->id;
@@ -121,8 +134,8 @@ void ExportsImpl::attached(Mapping& mapping, std::error_code error) {
       for (const Asker& asker : askers) answer(asker, error);
     });
   }
-  log_info("<{}@{}>: opened {} as device {}", printable(mapping.name), printable(mapping.session->rtrs->name()),
-           mode_name(mapping.mode), mapping.device_id);
+  log_info("<{}@{}>: opened {} as device {}", printable(mapping.name),
+           printable(mapping.session->rtrs->name()), mode_name(mapping.mode), mapping.device_id);
   for (const Asker& asker : askers) answer_open(asker, mapping);
   if (mapping.session->closing) close(mapping, nullptr);
 }
@@ -154,14 +167,15 @@ void ExportsImpl::detach(Mapping& mapping) {
   }
 }
 
-// Nothing runs on the mapping any more. The grant is given up last: who opens next finds the device closed.
+// Nothing runs on the mapping any more. The grant is given up last: who opens next finds the device
+// closed.
 void ExportsImpl::give_back(Mapping& mapping) {
   Volume& volume = *mapping.volume;
   if (volume.flush_failed) flush_failed_.insert(volume.identity);
   const auto finish = [this, &mapping, identity = volume.identity] {
     access_.release(identity, mapping.mode);
-    log_info("<{}@{}>: closed device {}", printable(mapping.name), printable(mapping.session->rtrs->name()),
-             mapping.device_id);
+    log_info("<{}@{}>: closed device {}", printable(mapping.name),
+             printable(mapping.session->rtrs->name()), mapping.device_id);
     forget(mapping);
   };
   if (--volume.mappings > 0) return finish();

@@ -34,7 +34,8 @@ TEST(Exports, OpensADeviceAndDescribesIt) {
   ExportBench bench;
   bench.add_disk("vol");
   HandSession& session = bench.session("blya");
-  HandRequest& request = bench.finish(bench.start(bench.open_message(session, "/vol", AccessMode::rw)));
+  HandRequest& request =
+      bench.finish(bench.start(bench.open_message(session, "/vol", AccessMode::rw)));
   ASSERT_EQ(request.errno_, 0);
   const auto response = wire::parse_open_response(request.reply());
   ASSERT_TRUE(response);
@@ -54,7 +55,8 @@ TEST(Exports, K22_DefinesEveryByteOfAnAnswer) {
   ASSERT_EQ(request.errno_, 0);
   EXPECT_FALSE(request.reply_is_stale());
   const auto info = text_of(wire::encode(wire::SessionInfo{}));
-  EXPECT_FALSE(bench.finish(bench.start(bench.send(session, 0, kRead, info, 4096, 4096))).reply_is_stale());
+  EXPECT_FALSE(
+      bench.finish(bench.start(bench.send(session, 0, kRead, info, 4096, 4096))).reply_is_stale());
 }
 
 TEST(Exports, RefusesMessagesThatAreNoneOrLeaveNoRoomForTheAnswer) {
@@ -104,10 +106,13 @@ TEST(Exports, RefusesMessagesThatAreNoneOrLeaveNoRoomForTheAnswer) {
       {empty_name, kRead, 56, 56},
       {cut(close, 7), kWrite, 0, 0},
       {close, kRead, 512, 512},  // would send what lies in the chunk
-      {cut(text_of(wire::encode(ExportBench::io(0, wire::IoOp::read, 0, 512))), 23), kRead, 512, 512},
+      {cut(text_of(wire::encode(ExportBench::io(0, wire::IoOp::read, 0, 512))), 23), kRead, 512,
+       512},
   };
   for (const Case& c : cases) {
-    EXPECT_EQ(bench.finish(bench.start(bench.send(session, 0, c.way, c.text, c.data, c.reply))).errno_, EINVAL)
+    EXPECT_EQ(
+        bench.finish(bench.start(bench.send(session, 0, c.way, c.text, c.data, c.reply))).errno_,
+        EINVAL)
         << "case " << &c - cases;
   }
   EXPECT_EQ(bench.opener.opens, 0);
@@ -132,12 +137,14 @@ TEST(Exports, TheSameNameInASessionIsTheSameDeviceWhateverTheMode) {
   HandSession& session = bench.session("s");
   const auto id = bench.open(session, "vol");
   disk.resize(2 << 20);
-  HandRequest& again = bench.finish(bench.start(bench.open_message(session, "vol", AccessMode::ro)));
+  HandRequest& again =
+      bench.finish(bench.start(bench.open_message(session, "vol", AccessMode::ro)));
   ASSERT_EQ(again.errno_, 0);
   EXPECT_EQ(wire::parse_open_response(again.reply())->device_id, id);
   EXPECT_EQ(wire::parse_open_response(again.reply())->nsectors, 4096U) << "the geometry is current";
   EXPECT_EQ(bench.opener.opens, 1);
-  EXPECT_EQ(bench.run(session, ExportBench::io(id, wire::IoOp::write, 4095, 512)).errno_, 0) << "still rw, and grown";
+  EXPECT_EQ(bench.run(session, ExportBench::io(id, wire::IoOp::write, 4095, 512)).errno_, 0)
+      << "still rw, and grown";
 }
 
 TEST(Exports, TwoOpensOfOneNameAtOnceAreOne) {
@@ -150,7 +157,8 @@ TEST(Exports, TwoOpensOfOneNameAtOnceAreOne) {
   bench.finish(second);
   EXPECT_EQ(first.errno_, 0);
   EXPECT_EQ(second.errno_, 0);
-  EXPECT_EQ(wire::parse_open_response(first.reply())->device_id, wire::parse_open_response(second.reply())->device_id);
+  EXPECT_EQ(wire::parse_open_response(first.reply())->device_id,
+            wire::parse_open_response(second.reply())->device_id);
   EXPECT_EQ(bench.opener.opens, 1);
 }
 
@@ -216,14 +224,17 @@ TEST(Exports, R7_CloseIsAnsweredWhenEveryLoopIsDone) {
   HandSession& session = bench.session("s");
   const auto id = bench.open(session, "vol");
   disk.hold(true);
-  HandRequest& near = bench.start(bench.io_message(session, ExportBench::io(id, wire::IoOp::write, 0, 512), 0));
-  HandRequest& far = bench.start(bench.io_message(session, ExportBench::io(id, wire::IoOp::write, 8, 512), 1));
+  HandRequest& near =
+      bench.start(bench.io_message(session, ExportBench::io(id, wire::IoOp::write, 0, 512), 0));
+  HandRequest& far =
+      bench.start(bench.io_message(session, ExportBench::io(id, wire::IoOp::write, 8, 512), 1));
   bench.world.run_for(1ms);
   HandRequest& close = bench.start_close(session, id);
   HandRequest& twice = bench.start_close(session, id, 1);
   bench.world.run_for(50ms);
   EXPECT_EQ(close.responses + twice.responses, 0) << "writes are still running";
-  EXPECT_EQ(bench.run(session, ExportBench::io(id, wire::IoOp::read, 0, 512), 1).errno_, ENOTCONN) << "but it is closed";
+  EXPECT_EQ(bench.run(session, ExportBench::io(id, wire::IoOp::read, 0, 512), 1).errno_, ENOTCONN)
+      << "but it is closed";
   disk.hold(false);
   bench.finish(close);
   EXPECT_EQ(near.errno_ + far.errno_, 0);
@@ -238,7 +249,8 @@ TEST(Exports, R8_AWriterIsRefusedUntilTheLastOnesIoIsGone) {
   HandSession& b = bench.session("b");
   const auto id = bench.open(a, "vol");
   disk.hold(true);
-  HandRequest& write = bench.start(bench.io_message(a, ExportBench::io(id, wire::IoOp::write, 0, 512), 1));
+  HandRequest& write =
+      bench.start(bench.io_message(a, ExportBench::io(id, wire::IoOp::write, 0, 512), 1));
   bench.world.run_for(1ms);
   bench.end(a);
   bench.world.run_for(10ms);

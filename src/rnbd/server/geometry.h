@@ -1,6 +1,6 @@
 #pragma once
-// What a device can do, as an OPEN response says it: bytes become sectors, and what the message has no room
-// for is made smaller, never larger.
+// What a device can do, as an OPEN response says it: bytes become sectors, and what the message has
+// no room for is made smaller, never larger.
 
 #include "block/device.h"
 #include "wire/rnbd.h"
@@ -8,7 +8,7 @@
 namespace rnbd::server {
 
 struct GeometryOptions {
-  std::uint32_t max_io_size = 0;   // bytes one message can carry
+  std::uint32_t max_io_size = 0;  // bytes one message can carry
   bool offer_write_zeroes = true;
 };
 

@@ -56,7 +56,9 @@ TEST(Geometry, TheSmallerOfDeviceAndMessageLimitsATransfer) {
 }
 
 TEST(Geometry, WriteZeroesCanBeHiddenFromClientsThatWouldMisreadThem) {
-  EXPECT_EQ(describe(disk(), 0, {.max_io_size = 126976, .offer_write_zeroes = false})->max_write_zeroes_sectors, 0U);
+  EXPECT_EQ(describe(disk(), 0, {.max_io_size = 126976, .offer_write_zeroes = false})
+                ->max_write_zeroes_sectors,
+            0U);
 }
 
 TEST(Geometry, AnnouncesSecureEraseOnlyUpToWhatDiscardAnnounces) {

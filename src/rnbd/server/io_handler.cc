@@ -18,8 +18,14 @@ int wire_errno(const std::error_code& error) {
 // Failures that say something about the medium, and not just about the request.
 bool taints(const std::error_code& error) {
   switch (to_errno(error)) {
-    case 0: case EINVAL: case EOPNOTSUPP: case EAGAIN: case ENOMEM: return false;
-    default: return true;
+    case 0:
+    case EINVAL:
+    case EOPNOTSUPP:
+    case EAGAIN:
+    case ENOMEM:
+      return false;
+    default:
+      return true;
   }
 }
 
@@ -61,7 +67,8 @@ std::error_code IoHandler::attach(LoopMapping& mapping) {
 
 void IoHandler::detach(LoopMapping& mapping, std::function<void()> drained_call) {
   if (last_ == &mapping) last_ = nullptr;
-  if (mappings_.erase({mapping.session_id, mapping.device_id}) == 0) return drained_call();  // attach failed
+  if (mappings_.erase({mapping.session_id, mapping.device_id}) == 0)
+    return drained_call();  // attach failed
   mapping.drained = std::move(drained_call);
   if (mapping.inflight == 0) drained(mapping);
 }
@@ -75,7 +82,8 @@ void IoHandler::drained(LoopMapping& mapping) {
 }
 
 LoopMapping* IoHandler::find(std::uint64_t session_id, std::uint32_t device_id) {
-  if (last_ != nullptr && last_->device_id == device_id && last_->session_id == session_id) return last_;
+  if (last_ != nullptr && last_->device_id == device_id && last_->session_id == session_id)
+    return last_;
   const auto found = mappings_.find({session_id, device_id});
   if (found == mappings_.end()) return nullptr;
   return last_ = found->second;
@@ -98,7 +106,8 @@ void IoHandler::handle(rtrs::server::Request& request, const wire::Io& io) {
     if (error) mapping->errors.add(1);
     return request.respond(wire_errno(error));
   }
-  static_assert(sizeof(Operation) <= rtrs::server::Request::kScratchSize && alignof(Operation) <= 64);
+  static_assert(sizeof(Operation) <= rtrs::server::Request::kScratchSize &&
+                alignof(Operation) <= 64);
   Operation& operation = *new (request.scratch().data()) Operation(*this, request, *mapping);
   operation.plan = *plan;
   begin(operation);
@@ -120,7 +129,8 @@ void IoHandler::begin(Operation& operation) {
 // Next step: a flush, or the next piece of the request itself.
 void IoHandler::advance(Operation& operation) {
   const IoPlan& plan = operation.plan;
-  if (operation.step != Step::main || operation.started == plan.length) operation.step = plan.after(operation.step);
+  if (operation.step != Step::main || operation.started == plan.length)
+    operation.step = plan.after(operation.step);
   if (operation.step == Step::end) return finish(operation);
   operation.op = block::Op::flush;
   operation.flags = block::kNoFlags;
@@ -128,7 +138,8 @@ void IoHandler::advance(Operation& operation) {
   operation.segments = {};
   operation.result.clear();
   if (operation.step == Step::main) next_piece(operation);
-  if (operation.hardens() && operation.mapping.volume->flush_failed.load(std::memory_order_relaxed)) {
+  if (operation.hardens() &&
+      operation.mapping.volume->flush_failed.load(std::memory_order_relaxed)) {
     operation.result = from_errno(EIO);
     return finish(operation);
   }
@@ -171,7 +182,8 @@ void IoHandler::finish(Operation& operation) {
     mapping.writes.add(1);
     mapping.write_bytes.add(operation.plan.length);
   }
-  RangeOrder::Node* ready = operation.ordered ? mapping.volume->order.leave(operation.range) : nullptr;
+  RangeOrder::Node* ready =
+      operation.ordered ? mapping.volume->order.leave(operation.range) : nullptr;
   operation.~Operation();
   carrier.respond(wire_errno(error));
   resume(ready);

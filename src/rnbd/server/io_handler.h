@@ -1,7 +1,7 @@
 #pragma once
-// The IO messages of one loop: finds the mapping, checks the request against it, and runs it on the device
-// straight from the chunk. The state of a request lives in its own scratch memory; nothing is allocated.
-// One per loop, used on that loop only.
+// The IO messages of one loop: finds the mapping, checks the request against it, and runs it on the
+// device straight from the chunk. The state of a request lives in its own scratch memory; nothing
+// is allocated. One per loop, used on that loop only.
 
 #include <cstddef>
 #include <unordered_map>
@@ -18,10 +18,11 @@ class IoHandler {
   IoHandler& operator=(const IoHandler&) = delete;
   ~IoHandler();
 
-  // From here on requests for `mapping` are run. Fails when the device gives no queue for this loop.
+  // From here on requests for `mapping` are run. Fails when the device gives no queue for this
+  // loop.
   std::error_code attach(LoopMapping& mapping);
-  // From here on requests for `mapping` are unknown; `drained` is called when the last one running is done,
-  // which may be at once.
+  // From here on requests for `mapping` are unknown; `drained` is called when the last one running
+  // is done, which may be at once.
   void detach(LoopMapping& mapping, std::function<void()> drained);
   // Answers `request`, now or later.
   void handle(rtrs::server::Request& request, const wire::Io& io);
@@ -35,7 +36,8 @@ class IoHandler {
   };
   struct KeyHash {
     std::size_t operator()(const Key& key) const {
-      return (key.session_id * 0x9e3779b97f4a7c15U) ^ (key.device_id * std::uint64_t{0xff51afd7ed558ccd});
+      return (key.session_id * 0x9e3779b97f4a7c15U) ^
+             (key.device_id * std::uint64_t{0xff51afd7ed558ccd});
     }
   };
 

@@ -34,7 +34,8 @@ class IoHandlerTest : public ::testing::Test {
   }
   // Carried in another way than clients do.
   int carried(const wire::Io& io, rtrs::Direction way, std::size_t data, std::size_t reply) {
-    HandRequest& request = bench.finish(bench.start(bench.send(*session, 0, way, text_of(wire::encode(io)), data, reply)));
+    HandRequest& request = bench.finish(
+        bench.start(bench.send(*session, 0, way, text_of(wire::encode(io)), data, reply)));
     return request.errno_;
   }
   wire::Io io(IoOp op, std::uint64_t sector, std::uint32_t length, std::uint32_t flags = 0) const {
@@ -57,7 +58,8 @@ class IoHandlerTest : public ::testing::Test {
 TEST_F(IoHandlerTest, WritesFromTheChunkAndReadsIntoIt) {
   open();
   HandRequest& write = bench.io_message(*session, io(IoOp::write, 8, 4096));
-  for (std::size_t i = 0; i < write.chunk.size(); ++i) write.chunk[i] = static_cast<std::byte>(i * 7);
+  for (std::size_t i = 0; i < write.chunk.size(); ++i)
+    write.chunk[i] = static_cast<std::byte>(i * 7);
   EXPECT_EQ(bench.finish(bench.start(write)).errno_, 0);
   HandRequest& read = bench.run(*session, io(IoOp::read, 8, 4096), 1);
   EXPECT_EQ(read.errno_, 0);
@@ -81,7 +83,8 @@ TEST_F(IoHandlerTest, AFlushComesAsAReadWithoutDataAndAnySector) {
 TEST_F(IoHandlerTest, RefusesIoOfDevicesNobodyOpened) {
   open();
   HandSession& other = bench.session("other");
-  EXPECT_EQ(bench.run(other, io(IoOp::read, 0, 512)).errno_, ENOTCONN) << "ids are the session's own";
+  EXPECT_EQ(bench.run(other, io(IoOp::read, 0, 512)).errno_, ENOTCONN)
+      << "ids are the session's own";
   id = 77;
   EXPECT_EQ(run(IoOp::read, 0, 512), ENOTCONN);
   EXPECT_EQ(run(IoOp::flush, 0, 0), ENOTCONN);
@@ -94,7 +97,8 @@ TEST_F(IoHandlerTest, K1_AReadAnswersExactlyItsLengthOrNothing) {
     EXPECT_EQ(carried(io(IoOp::read, 0, 512), kRead, reply, reply), EINVAL) << reply;
   }
   EXPECT_EQ(carried(io(IoOp::read, 0, 512), kWrite, 512, 0), EINVAL);
-  EXPECT_EQ(carried(io(IoOp::flush, 0, 0), kRead, 512, 512), EINVAL) << "would send what lies in the chunk";
+  EXPECT_EQ(carried(io(IoOp::flush, 0, 0), kRead, 512, 512), EINVAL)
+      << "would send what lies in the chunk";
   EXPECT_EQ(carried(io(IoOp::discard, 0, 512), kRead, 512, 512), EINVAL);
   EXPECT_EQ(seen(), "");
 }
@@ -105,7 +109,8 @@ TEST_F(IoHandlerTest, DataMustBeAsLongAsTheOperation) {
   EXPECT_EQ(carried(io(IoOp::write, 0, 1024), kWrite, 512, 0), EINVAL);
   EXPECT_EQ(carried(io(IoOp::write, 0, 512), kWrite, 0, 0), EINVAL);
   EXPECT_EQ(carried(io(IoOp::write, 0, 512), kRead, 512, 512), EINVAL);
-  EXPECT_EQ(carried(io(IoOp::write_zeroes, 0, 8192), kWrite, 512, 0), EOPNOTSUPP) << "an old kernel's WRITE SAME";
+  EXPECT_EQ(carried(io(IoOp::write_zeroes, 0, 8192), kWrite, 512, 0), EOPNOTSUPP)
+      << "an old kernel's WRITE SAME";
   EXPECT_EQ(seen(), "");
 }
 
@@ -114,7 +119,9 @@ TEST_F(IoHandlerTest, UnknownOperationsAreNotSupported) {
   for (const std::uint32_t op : {6U, 7U, 255U}) {
     wire::layout::Io message = wire::encode(io(IoOp::read, 0, 512));
     message.rw = op;
-    EXPECT_EQ(bench.finish(bench.start(bench.send(*session, 0, kRead, text_of(message), 512, 512))).errno_, EOPNOTSUPP);
+    EXPECT_EQ(bench.finish(bench.start(bench.send(*session, 0, kRead, text_of(message), 512, 512)))
+                  .errno_,
+              EOPNOTSUPP);
   }
 }
 
@@ -152,7 +159,8 @@ TEST_F(IoHandlerTest, WhatADeviceCannotDoIsNotSupported) {
 
 TEST_F(IoHandlerTest, S9_AReadOnlyMappingChangesNothing) {
   open(small_disk(), AccessMode::ro);
-  for (const IoOp op : {IoOp::write, IoOp::discard, IoOp::write_zeroes, IoOp::secure_erase}) EXPECT_EQ(run(op, 0, 512), EPERM);
+  for (const IoOp op : {IoOp::write, IoOp::discard, IoOp::write_zeroes, IoOp::secure_erase})
+    EXPECT_EQ(run(op, 0, 512), EPERM);
   EXPECT_EQ(run(IoOp::read, 0, 512), 0);
   EXPECT_EQ(run(IoOp::flush, 0, 0), 0);
 }
@@ -188,7 +196,8 @@ TEST_F(IoHandlerTest, CutsWhatIsTooLongForTheDevice) {
   options.limits.max_discard = 8192;
   open(options);
   HandRequest& write = bench.io_message(*session, io(IoOp::write, 2, 10240));
-  for (std::size_t i = 0; i < write.chunk.size(); ++i) write.chunk[i] = static_cast<std::byte>(i / 512);
+  for (std::size_t i = 0; i < write.chunk.size(); ++i)
+    write.chunk[i] = static_cast<std::byte>(i / 512);
   EXPECT_EQ(bench.finish(bench.start(write)).errno_, 0);
   EXPECT_EQ(bench.run(*session, io(IoOp::read, 2, 10240)).chunk, write.chunk);
   EXPECT_EQ(run(IoOp::discard, 2, 10240), 0);
@@ -229,33 +238,38 @@ TEST_F(IoHandlerTest, R10_ARefusedRequestTaintsNothing) {
   EXPECT_EQ(run(IoOp::flush, 0, 0), 0);
 }
 
-// Writers on both loops and both sessions: what is stored is what arrived last, and the disk never saw two
-// overlapping requests at once (the bench checks that).
+// Writers on both loops and both sessions: what is stored is what arrived last, and the disk never
+// saw two overlapping requests at once (the bench checks that).
 TEST(IoOrder, R3_OverlappingWritesHappenInOrderOfArrival) {
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     ExportBench bench({}, 3, seed);
     Disk& disk = bench.add_disk("vol");
     HandSession& a = bench.session("a");
     HandSession& b = bench.session("b");
-    const std::int64_t id_a = bench.open(a, "vol", AccessMode::rw), id_b = bench.open(b, "vol", AccessMode::migration);
+    const std::int64_t id_a = bench.open(a, "vol", AccessMode::rw),
+                       id_b = bench.open(b, "vol", AccessMode::migration);
     std::vector<std::byte> expected(32 * 512);
     for (int i = 0; i < 200; ++i) {
       const std::uint64_t sector = bench.world.random().below(24);
       const auto length = static_cast<std::uint32_t>(512 * (1 + bench.world.random().below(8)));
       const bool zero = bench.world.chance(6);
       HandSession& session = bench.world.chance(2) ? a : b;
-      HandRequest& request = bench.io_message(
-          session, ExportBench::io(&session == &a ? id_a : id_b, zero ? IoOp::write_zeroes : IoOp::write, sector, length),
-          bench.world.random().below(3));
+      HandRequest& request =
+          bench.io_message(session,
+                           ExportBench::io(&session == &a ? id_a : id_b,
+                                           zero ? IoOp::write_zeroes : IoOp::write, sector, length),
+                           bench.world.random().below(3));
       const auto value = zero ? std::byte{0} : static_cast<std::byte>(1 + i % 255);
       std::fill(request.chunk.begin(), request.chunk.end(), value);
       std::fill_n(expected.begin() + static_cast<std::ptrdiff_t>(sector * 512), length, value);
       bench.start(request);
-      bench.world.run_for(1ns + bench.world.some(20us));  // it has arrived before the next one is sent
+      bench.world.run_for(1ns +
+                          bench.world.some(20us));  // it has arrived before the next one is sent
     }
     ASSERT_TRUE(bench.world.run_until([&] { return disk.outstanding == 0; }, 10s));
     bench.world.run_for(50ms);
-    EXPECT_TRUE(std::equal(expected.begin(), expected.end(), disk.bytes().begin())) << "seed " << seed;
+    EXPECT_TRUE(std::equal(expected.begin(), expected.end(), disk.bytes().begin()))
+        << "seed " << seed;
   }
 }
 

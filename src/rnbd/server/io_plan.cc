@@ -8,12 +8,18 @@ namespace {
 
 block::Op block_op(wire::IoOp op) {
   switch (op) {
-    case wire::IoOp::read: return block::Op::read;
-    case wire::IoOp::write: return block::Op::write;
-    case wire::IoOp::flush: return block::Op::flush;
-    case wire::IoOp::discard: return block::Op::discard;
-    case wire::IoOp::secure_erase: return block::Op::secure_erase;
-    case wire::IoOp::write_zeroes: return block::Op::write_zeroes;
+    case wire::IoOp::read:
+      return block::Op::read;
+    case wire::IoOp::write:
+      return block::Op::write;
+    case wire::IoOp::flush:
+      return block::Op::flush;
+    case wire::IoOp::discard:
+      return block::Op::discard;
+    case wire::IoOp::secure_erase:
+      return block::Op::secure_erase;
+    case wire::IoOp::write_zeroes:
+      return block::Op::write_zeroes;
   }
   return block::Op::read;  // the parser lets nothing else through
 }
@@ -48,12 +54,15 @@ Result<IoPlan> plan_io(const wire::Io& io, const block::Limits& limits, bool rea
   plan.offset = io.sector << wire::kSectorShift;
   plan.length = io.length;
   if (plan.length > limits.size - plan.offset) return fail_errno(EIO);
-  if (((plan.offset | plan.length) & (limits.logical_block_size - 1)) != 0) return fail_errno(EINVAL);
-  if (plan.op == block::Op::write_zeroes && (io.flags & wire::kIoNoUnmap) != 0) plan.flags |= block::kNoUnmap;
+  if (((plan.offset | plan.length) & (limits.logical_block_size - 1)) != 0)
+    return fail_errno(EINVAL);
+  if (plan.op == block::Op::write_zeroes && (io.flags & wire::kIoNoUnmap) != 0)
+    plan.flags |= block::kNoUnmap;
   if (!limits.volatile_cache) return plan;  // all is stable as soon as it is written
   plan.preflush = preflush;
   if (fua && block::modifies(plan.op)) {
-    const bool by_device = limits.fua && (plan.op == block::Op::write || plan.op == block::Op::write_zeroes);
+    const bool by_device =
+        limits.fua && (plan.op == block::Op::write || plan.op == block::Op::write_zeroes);
     if (by_device) plan.flags |= block::kFua;
     plan.postflush = !by_device;
   }

@@ -1,6 +1,6 @@
 #pragma once
-// From an IO message to what the device is asked, as a pure function: operation, range, flags, and the
-// flushes around it that the device does not do itself.
+// From an IO message to what the device is asked, as a pure function: operation, range, flags, and
+// the flushes around it that the device does not do itself.
 
 #include "block/device.h"
 #include "wire/rnbd.h"
@@ -28,9 +28,9 @@ struct IoPlan {
   }
 };
 
-// The errors are what the kernel server answers: EIO beyond the end, EINVAL for a range that is no multiple of
-// the block size, EOPNOTSUPP for what the device cannot do; and EPERM for a change through a read-only
-// mapping, which the kernel server lets through.
+// The errors are what the kernel server answers: EIO beyond the end, EINVAL for a range that is no
+// multiple of the block size, EOPNOTSUPP for what the device cannot do; and EPERM for a change
+// through a read-only mapping, which the kernel server lets through.
 Result<IoPlan> plan_io(const wire::Io& io, const block::Limits& limits, bool read_only);
 
 }  // namespace rnbd::server

@@ -16,23 +16,29 @@ block::Limits disk() {
 }
 
 wire::Io io(wire::IoOp op, std::uint64_t sector, std::uint32_t length, std::uint32_t flags = 0) {
-  return {.device_id = 0, .op = op, .flags = flags, .sector = sector, .length = length, .priority = 0};
+  return {
+      .device_id = 0, .op = op, .flags = flags, .sector = sector, .length = length, .priority = 0};
 }
 
-std::error_code error_of(const wire::Io& message, const block::Limits& limits, bool read_only = false) {
+std::error_code error_of(const wire::Io& message, const block::Limits& limits,
+                         bool read_only = false) {
   const auto plan = plan_io(message, limits, read_only);
   return plan ? std::error_code{} : plan.error();
 }
 
 TEST(IoPlan, MapsEveryOperation) {
   const std::pair<wire::IoOp, block::Op> pairs[] = {
-      {wire::IoOp::read, block::Op::read},       {wire::IoOp::write, block::Op::write},
-      {wire::IoOp::flush, block::Op::flush},     {wire::IoOp::discard, block::Op::discard},
-      {wire::IoOp::secure_erase, block::Op::secure_erase}, {wire::IoOp::write_zeroes, block::Op::write_zeroes}};
+      {wire::IoOp::read, block::Op::read},
+      {wire::IoOp::write, block::Op::write},
+      {wire::IoOp::flush, block::Op::flush},
+      {wire::IoOp::discard, block::Op::discard},
+      {wire::IoOp::secure_erase, block::Op::secure_erase},
+      {wire::IoOp::write_zeroes, block::Op::write_zeroes}};
   block::Limits limits = disk();
   limits.max_secure_erase = 4096;
   for (const auto& [wire_op, op] : pairs) {
-    const auto plan = plan_io(io(wire_op, 8, wire_op == wire::IoOp::flush ? 0 : 4096), limits, false);
+    const auto plan =
+        plan_io(io(wire_op, 8, wire_op == wire::IoOp::flush ? 0 : 4096), limits, false);
     ASSERT_TRUE(plan) << block::op_name(op);
     EXPECT_EQ(plan->op, op);
     if (op == block::Op::flush) continue;
@@ -60,8 +66,9 @@ TEST(IoPlan, RefusesWhatIsNoMultipleOfTheBlock) {
 }
 
 TEST(IoPlan, AFlushMayNameAnySector) {
-  EXPECT_EQ(error_of(io(wire::IoOp::flush, wire::kFlushSector, 0, wire::kIoSync | wire::kIoFua), disk()),
-            std::error_code{});
+  EXPECT_EQ(
+      error_of(io(wire::IoOp::flush, wire::kFlushSector, 0, wire::kIoSync | wire::kIoFua), disk()),
+      std::error_code{});
 }
 
 TEST(IoPlan, RefusesWhatTheDeviceCannotDo) {
@@ -73,7 +80,8 @@ TEST(IoPlan, RefusesWhatTheDeviceCannotDo) {
 }
 
 TEST(IoPlan, S9_RefusesEveryChangeThroughAReadOnlyMapping) {
-  for (const auto op : {wire::IoOp::write, wire::IoOp::discard, wire::IoOp::secure_erase, wire::IoOp::write_zeroes}) {
+  for (const auto op : {wire::IoOp::write, wire::IoOp::discard, wire::IoOp::secure_erase,
+                        wire::IoOp::write_zeroes}) {
     EXPECT_EQ(error_of(io(op, 0, 512), disk(), true), from_errno(EPERM));
     EXPECT_EQ(error_of(io(op, 0, 0), disk(), true), from_errno(EPERM));
   }
@@ -84,8 +92,10 @@ TEST(IoPlan, S9_RefusesEveryChangeThroughAReadOnlyMapping) {
 TEST(IoPlan, AnEmptyWriteIsAFlushWhenItAsksForStableStorage) {
   EXPECT_TRUE(plan_io(io(wire::IoOp::write, 0, 0), disk(), false)->nothing_to_do());
   EXPECT_TRUE(plan_io(io(wire::IoOp::write, 0, 0, wire::kIoSync), disk(), false)->nothing_to_do());
-  EXPECT_EQ(plan_io(io(wire::IoOp::write, 0, 0, wire::kIoFua), disk(), false)->op, block::Op::flush);
-  EXPECT_EQ(plan_io(io(wire::IoOp::write, 0, 0, wire::kIoPreflush), disk(), false)->op, block::Op::flush);
+  EXPECT_EQ(plan_io(io(wire::IoOp::write, 0, 0, wire::kIoFua), disk(), false)->op,
+            block::Op::flush);
+  EXPECT_EQ(plan_io(io(wire::IoOp::write, 0, 0, wire::kIoPreflush), disk(), false)->op,
+            block::Op::flush);
 }
 
 TEST(IoPlan, LeavesFuaToADeviceThatHasItAndFlushesForOneThatHasNot) {
@@ -113,7 +123,8 @@ TEST(IoPlan, FlushesFirstWhenAskedTo) {
 }
 
 TEST(IoPlan, KeepsBlocksAllocatedWhenAskedTo) {
-  EXPECT_EQ(plan_io(io(wire::IoOp::write_zeroes, 0, 512, wire::kIoNoUnmap), disk(), false)->flags, block::kNoUnmap);
+  EXPECT_EQ(plan_io(io(wire::IoOp::write_zeroes, 0, 512, wire::kIoNoUnmap), disk(), false)->flags,
+            block::kNoUnmap);
 }
 
 }  // namespace

@@ -1,11 +1,12 @@
 #pragma once
-// Order of overlapping writes (safety rule R3): of the requests that change a volume, one that overlaps an
-// earlier one still under way waits for it, in the order of arrival. So a copy of a write that was left
-// behind on a dead path can never overtake what the client wrote later, and overlapping writes never mix.
+// Order of overlapping writes (safety rule R3): of the requests that change a volume, one that
+// overlaps an earlier one still under way waits for it, in the order of arrival. So a copy of a
+// write that was left behind on a dead path can never overtake what the client wrote later, and
+// overlapping writes never mix.
 //
-// An interval tree (treap) whose nodes live in the requests: entering and leaving without an overlap is one
-// short walk, and nothing is allocated. Any thread: one volume is written to from several loops, which is why
-// there is a lock here (docs/decisions/0003-overlap-lock.md).
+// An interval tree (treap) whose nodes live in the requests: entering and leaving without an
+// overlap is one short walk, and nothing is allocated. Any thread: one volume is written to from
+// several loops, which is why there is a lock here (docs/decisions/0003-overlap-lock.md).
 
 #include <cstdint>
 #include <mutex>
@@ -36,8 +37,8 @@ class RangeOrder {
 
   // True: run it now. False: it will be in a list that some leave() returns.
   bool enter(Node& node);
-  // The node is done. Returns the nodes that may run now, oldest first, linked by `next`; or nullptr.
-  // Read `next` before running a node: it may leave at once.
+  // The node is done. Returns the nodes that may run now, oldest first, linked by `next`; or
+  // nullptr. Read `next` before running a node: it may leave at once.
   Node* leave(Node& node);
 
  private:

@@ -32,7 +32,8 @@ TEST(RangeOrder, LetsRangesThatOnlyTouchRunTogether) {
 
 TEST(RangeOrder, R3_MakesAnOverlappingRangeWaitInOrderOfArrival) {
   RangeOrder order;
-  auto first = range(0, 100), second = range(50, 60), third = range(55, 200), apart = range(300, 400);
+  auto first = range(0, 100), second = range(50, 60), third = range(55, 200),
+       apart = range(300, 400);
   EXPECT_TRUE(order.enter(first));
   EXPECT_FALSE(order.enter(second));
   EXPECT_FALSE(order.enter(third));
@@ -100,9 +101,11 @@ TEST(RangeOrder, AgreesWithTheObviousModel) {
         const auto victim = std::move(items[index]);
         items.erase(items.begin() + static_cast<std::ptrdiff_t>(index));
         std::vector<RangeOrder::Node*> ready;
-        for (auto* node = order.leave(victim->node); node != nullptr; node = node->next) ready.push_back(node);
+        for (auto* node = order.leave(victim->node); node != nullptr; node = node->next)
+          ready.push_back(node);
         for (std::size_t i = 0; i < items.size(); ++i) {
-          const bool released = std::find(ready.begin(), ready.end(), &items[i]->node) != ready.end();
+          const bool released =
+              std::find(ready.begin(), ready.end(), &items[i]->node) != ready.end();
           ASSERT_EQ(released, !items[i]->running && may_run(i)) << "seed " << seed;
           items[i]->running = items[i]->running || released;
         }

@@ -1,6 +1,6 @@
 #pragma once
-// What Exports (on its home loop) and the IoHandlers (one per loop) share: an opened device, and one open of
-// it by one session. Each part belongs to one loop; what another may look at is atomic.
+// What Exports (on its home loop) and the IoHandlers (one per loop) share: an opened device, and
+// one open of it by one session. Each part belongs to one loop; what another may look at is atomic.
 
 #include <atomic>
 #include <functional>
@@ -15,8 +15,8 @@
 
 namespace rnbd::server {
 
-// One opened block device, shared by every mapping of the same identity and the same right to write, so that
-// its write order and the fate of its flushes are one.
+// One opened block device, shared by every mapping of the same identity and the same right to
+// write, so that its write order and the fate of its flushes are one.
 struct Volume {
   struct PerLoop {  // its loop's
     std::unique_ptr<block::Queue> queue;
@@ -24,21 +24,24 @@ struct Volume {
   };
 
   Volume(OpenedDevice opened, bool read_only_, std::size_t loop_count)
-      : device(std::move(opened.device)), identity(std::move(opened.identity)), read_only(read_only_),
+      : device(std::move(opened.device)),
+        identity(std::move(opened.identity)),
+        read_only(read_only_),
         loops(loop_count) {}
 
   std::unique_ptr<block::Device> device;
   const std::string identity;
   const bool read_only;
   RangeOrder order;  // any loop
-  // A flush failed: acknowledged writes may be gone, so no later flush may claim success (safety rule R10).
+  // A flush failed: acknowledged writes may be gone, so no later flush may claim success (safety
+  // rule R10).
   std::atomic<bool> flush_failed{false};
   std::vector<PerLoop> loops;
   std::uint32_t mappings = 0;  // home's
 };
 
-// A mapping (one open of one session) as one loop sees it. Owned by Exports, used by its loop from attach to
-// drained; afterwards only the counters are looked at.
+// A mapping (one open of one session) as one loop sees it. Owned by Exports, used by its loop from
+// attach to drained; afterwards only the counters are looked at.
 struct alignas(64) LoopMapping {
   std::uint64_t session_id = 0;
   std::uint32_t device_id = 0;

@@ -1,7 +1,7 @@
 #pragma once
-// A simulated disk for tests: slow by chance, with a volatile cache that a crash loses parts of, and strict
-// about its users. What reaches it wrongly (out of range, overlapping writes, after a power loss) is counted
-// or refused, never ignored.
+// A simulated disk for tests: slow by chance, with a volatile cache that a crash loses parts of,
+// and strict about its users. What reaches it wrongly (out of range, overlapping writes, after a
+// power loss) is counted or refused, never ignored.
 
 #include <gtest/gtest.h>
 
@@ -51,7 +51,10 @@ class Disk {
   };
 
   Disk(World& world, const DiskOptions& options)
-      : world_(world), options_(options), bytes_(options.limits.size), platter_(options.limits.size) {}
+      : world_(world),
+        options_(options),
+        bytes_(options.limits.size),
+        platter_(options.limits.size) {}
 
   World& world() { return world_; }
   block::Limits& limits() { return options_.limits; }
@@ -66,24 +69,28 @@ class Disk {
   void crash() {
     ++life_;
     for (const std::uint64_t block : dirty_) {
-      if (world_.chance(2)) copy_block(platter_, bytes_, block); else copy_block(bytes_, platter_, block);
+      if (world_.chance(2))
+        copy_block(platter_, bytes_, block);
+      else
+        copy_block(bytes_, platter_, block);
     }
     dirty_.clear();
     running_.clear();
   }
   // The next `count` requests that `match` end with `error`.
-  void fail_next(std::size_t count, int error, std::function<bool(const block::Request&)> match = {}) {
+  void fail_next(std::size_t count, int error,
+                 std::function<bool(const block::Request&)> match = {}) {
     failures_ = count;
     failure_ = error;
     failure_match_ = std::move(match);
   }
-  void hold(bool held) { held_ = held; }       // nothing completes while held
-  std::vector<Seen> seen;                      // in order of submission, when recording
+  void hold(bool held) { held_ = held; }  // nothing completes while held
+  std::vector<Seen> seen;                 // in order of submission, when recording
   bool recording = false;
-  int overlaps = 0;                            // modifying requests submitted over a running one
-  int refused = 0;                             // requests it must never see
+  int overlaps = 0;  // modifying requests submitted over a running one
+  int refused = 0;   // requests it must never see
   int queues = 0;
-  int queue_error = 0;                         // what open_queue fails with
+  int queue_error = 0;  // what open_queue fails with
   std::uint64_t outstanding = 0;
 
  private:
@@ -95,7 +102,8 @@ class Disk {
     std::memcpy(to.data() + block * 512, from.data() + block * 512, 512);
   }
   void mark_dirty(std::uint64_t offset, std::uint64_t length) {
-    for (std::uint64_t block = offset / 512; block < (offset + length) / 512; ++block) dirty_.insert(block);
+    for (std::uint64_t block = offset / 512; block < (offset + length) / 512; ++block)
+      dirty_.insert(block);
   }
   void harden(std::uint64_t offset, std::uint64_t length) {
     for (std::uint64_t block = offset / 512; block < (offset + length) / 512; ++block) {
@@ -136,7 +144,8 @@ class DiskQueue final : public block::Queue {
     block::Limits limits = disk_.limits();
     limits.read_only = read_only_;
     std::error_code error = block::check(request, limits);
-    if (block::carries_data(request.op) && limits.max_transfer != 0 && request.length > limits.max_transfer) {
+    if (block::carries_data(request.op) && limits.max_transfer != 0 &&
+        request.length > limits.max_transfer) {
       error = from_errno(EINVAL);
     }
     if (error) {
@@ -151,13 +160,16 @@ class DiskQueue final : public block::Queue {
     const bool writes = block::modifies(request.op);
     if (writes) {
       const std::uint64_t begin = request.offset, end = request.offset + request.length;
-      for (const auto& other : disk_.running_) disk_.overlaps += other.begin < end && begin < other.end;
+      for (const auto& other : disk_.running_)
+        disk_.overlaps += other.begin < end && begin < other.end;
       place = disk_.running_.insert(place, {begin, end});
     }
-    finish_later(request, [this, &request, place, writes] {
-      if (writes) disk_.running_.erase(place);
-      apply(request);
-    }, {});
+    finish_later(request,
+                 [this, &request, place, writes] {
+                   if (writes) disk_.running_.erase(place);
+                   apply(request);
+                 },
+                 {});
   }
 
  private:
@@ -172,14 +184,18 @@ class DiskQueue final : public block::Queue {
     disk_.seen.push_back(std::move(seen));
   }
 
-  void finish_later(block::Request& request, std::function<void()> apply_call, std::error_code error) {
-    disk_.world().after(1ns + disk_.world().some(disk_.options().latency), [this, &request, apply_call, error] {
-      finish(request, apply_call, error);
-    }, &loop_);
+  void finish_later(block::Request& request, std::function<void()> apply_call,
+                    std::error_code error) {
+    disk_.world().after(
+        1ns + disk_.world().some(disk_.options().latency),
+        [this, &request, apply_call, error] { finish(request, apply_call, error); }, &loop_);
   }
-  void finish(block::Request& request, const std::function<void()>& apply_call, std::error_code error) {
+  void finish(block::Request& request, const std::function<void()>& apply_call,
+              std::error_code error) {
     if (disk_.held_) {
-      disk_.world().after(100us, [this, &request, apply_call, error] { finish(request, apply_call, error); }, &loop_);
+      disk_.world().after(
+          100us, [this, &request, apply_call, error] { finish(request, apply_call, error); },
+          &loop_);
       return;
     }
     --outstanding_;
@@ -205,17 +221,19 @@ class DiskQueue final : public block::Queue {
           at += segment.iov_len;
         }
         break;
-      case block::Op::flush: return flush();
+      case block::Op::flush:
+        return flush();
       case block::Op::discard:
       case block::Op::secure_erase:
-      case block::Op::write_zeroes: std::memset(at, 0, request.length); break;
+      case block::Op::write_zeroes:
+        std::memset(at, 0, request.length);
+        break;
     }
     disk_.mark_dirty(request.offset, request.length);
-    if (!disk_.limits().volatile_cache || (request.flags & block::kFua) != 0) disk_.harden(request.offset, request.length);
+    if (!disk_.limits().volatile_cache || (request.flags & block::kFua) != 0)
+      disk_.harden(request.offset, request.length);
   }
-  void flush() {
-    disk_.harden(0, disk_.limits().size);
-  }
+  void flush() { disk_.harden(0, disk_.limits().size); }
 
   Disk& disk_;
   SimLoop& loop_;
@@ -227,7 +245,8 @@ class DiskQueue final : public block::Queue {
 // What an opener hands out: a handle on a disk.
 class DiskDevice final : public block::Device {
  public:
-  DiskDevice(Disk& disk, std::string name, bool read_only) : disk_(disk), name_(std::move(name)), read_only_(read_only) {}
+  DiskDevice(Disk& disk, std::string name, bool read_only)
+      : disk_(disk), name_(std::move(name)), read_only_(read_only) {}
   const std::string& name() const override { return name_; }
   block::Limits limits() const override {
     block::Limits limits = disk_.limits();
@@ -259,25 +278,30 @@ class DiskOpener final : public server::DeviceOpener {
   server::AccessMode last_mode = server::AccessMode::rw;
   std::string last_session;
 
-  void open(const std::string& session_name, const std::string& device_name, server::AccessMode mode, Loop& loop,
+  void open(const std::string& session_name, const std::string& device_name,
+            server::AccessMode mode, Loop& loop,
             std::function<void(Result<server::OpenedDevice>)> done) override {
     ++opens;
     last_mode = mode;
     last_session = session_name;
     answer_later([this, device_name, mode, done] { done(find(device_name, mode)); }, loop);
   }
-  void close(std::unique_ptr<block::Device> device, Loop& loop, std::function<void()> done) override {
-    world_.after(world_.some(300us), [this, shared = std::shared_ptr<block::Device>(std::move(device)), done] {
-      --open_devices;
-      done();
-    }, &static_cast<SimLoop&>(loop));
+  void close(std::unique_ptr<block::Device> device, Loop& loop,
+             std::function<void()> done) override {
+    world_.after(
+        world_.some(300us),
+        [this, shared = std::shared_ptr<block::Device>(std::move(device)), done] {
+          --open_devices;
+          done();
+        },
+        &static_cast<SimLoop&>(loop));
   }
 
  private:
   void answer_later(std::function<void()> call, Loop& loop) {
-    world_.after(world_.some(300us), [this, call, &loop] {
-      held_ ? answer_later(call, loop) : call();
-    }, &static_cast<SimLoop&>(loop));
+    world_.after(
+        world_.some(300us), [this, call, &loop] { held_ ? answer_later(call, loop) : call(); },
+        &static_cast<SimLoop&>(loop));
   }
   Result<server::OpenedDevice> find(const std::string& device_name, server::AccessMode mode) {
     const std::string name = device_name.starts_with('/') ? device_name.substr(1) : device_name;
@@ -286,7 +310,8 @@ class DiskOpener final : public server::DeviceOpener {
     if (found == disks_.end()) return fail_errno(ENOENT);
     ++open_devices;
     server::OpenedDevice opened;
-    opened.device = std::make_unique<DiskDevice>(*found->second, name, mode == server::AccessMode::ro);
+    opened.device =
+        std::make_unique<DiskDevice>(*found->second, name, mode == server::AccessMode::ro);
     opened.identity = "disk:" + name;
     return opened;
   }

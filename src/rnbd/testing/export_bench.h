@@ -1,5 +1,6 @@
 #pragma once
-// Exports alone: requests made by hand, as RTRS would hand them over, on simulated loops over simulated disks.
+// Exports alone: requests made by hand, as RTRS would hand them over, on simulated loops over
+// simulated disks.
 
 #include "rnbd/testing/disk.h"
 #include "wire/rnbd.h"
@@ -21,7 +22,8 @@ class HandSession final : public rtrs::server::Session {
   std::uint64_t id_;
 };
 
-// One message with its chunk. The scratch memory is spoilt when it is answered, as its next user would.
+// One message with its chunk. The scratch memory is spoilt when it is answered, as its next user
+// would.
 class HandRequest final : public rtrs::server::Request {
  public:
   HandRequest(HandSession& session, SimLoop& loop, std::size_t loop_index, rtrs::Direction way,
@@ -71,7 +73,8 @@ class ExportBench {
  public:
   static constexpr std::uint32_t kMaxIo = 126976;
 
-  explicit ExportBench(const server::ExportsOptions& options = {}, std::size_t loop_count = 2, std::uint64_t seed = 1)
+  explicit ExportBench(const server::ExportsOptions& options = {}, std::size_t loop_count = 2,
+                       std::uint64_t seed = 1)
       : world({.seed = seed}), opener(world) {
     std::vector<Loop*> all;
     for (std::size_t i = 0; i < loop_count; ++i) {
@@ -82,7 +85,8 @@ class ExportBench {
   }
   ~ExportBench() {
     for (auto& session : sessions_) end(*session);
-    EXPECT_TRUE(world.run_until([&] { return all_released(); }, 60s)) << "a session was not released";
+    EXPECT_TRUE(world.run_until([&] { return all_released(); }, 60s))
+        << "a session was not released";
     world.run_for(10ms);
     for (auto& request : requests_) EXPECT_EQ(request->responses, 1);
     for (auto& disk : disks_) {
@@ -109,9 +113,11 @@ class ExportBench {
   }
 
   // Hands a message over; it is answered some time later.
-  HandRequest& send(HandSession& session, std::size_t loop, rtrs::Direction way, std::vector<std::byte> text,
-                    std::size_t data_length = 0, std::size_t reply_length = 0) {
-    requests_.push_back(std::make_unique<HandRequest>(session, *loops[loop], loop, way, std::move(text), data_length, reply_length));
+  HandRequest& send(HandSession& session, std::size_t loop, rtrs::Direction way,
+                    std::vector<std::byte> text, std::size_t data_length = 0,
+                    std::size_t reply_length = 0) {
+    requests_.push_back(std::make_unique<HandRequest>(session, *loops[loop], loop, way,
+                                                      std::move(text), data_length, reply_length));
     return *requests_.back();
   }
   HandRequest& start(HandRequest& request) {
@@ -123,30 +129,43 @@ class ExportBench {
     return request;
   }
 
-  HandRequest& open_message(HandSession& session, const std::string& name, server::AccessMode mode, std::size_t loop = 0) {
+  HandRequest& open_message(HandSession& session, const std::string& name, server::AccessMode mode,
+                            std::size_t loop = 0) {
     return send(session, loop, rtrs::Direction::read,
-                text_of(wire::encode(wire::Open{static_cast<wire::AccessMode>(mode), name})), 56, 56);
+                text_of(wire::encode(wire::Open{static_cast<wire::AccessMode>(mode), name})), 56,
+                56);
   }
   // The id, or minus the errno.
-  std::int64_t open(HandSession& session, const std::string& name, server::AccessMode mode = server::AccessMode::rw) {
+  std::int64_t open(HandSession& session, const std::string& name,
+                    server::AccessMode mode = server::AccessMode::rw) {
     HandRequest& request = finish(start(open_message(session, name, mode)));
     if (request.errno_ != 0) return -request.errno_;
     return wire::parse_open_response(request.reply())->device_id;
   }
   HandRequest& start_close(HandSession& session, std::int64_t id, std::size_t loop = 0) {
-    return start(send(session, loop, rtrs::Direction::write, text_of(wire::encode(wire::Close{static_cast<std::uint32_t>(id)}))));
+    return start(send(session, loop, rtrs::Direction::write,
+                      text_of(wire::encode(wire::Close{static_cast<std::uint32_t>(id)}))));
   }
-  int close(HandSession& session, std::int64_t id) { return finish(start_close(session, id)).errno_; }
+  int close(HandSession& session, std::int64_t id) {
+    return finish(start_close(session, id)).errno_;
+  }
 
-  static wire::Io io(std::int64_t id, wire::IoOp op, std::uint64_t sector, std::uint32_t length, std::uint32_t flags = 0) {
-    return {.device_id = static_cast<std::uint32_t>(id), .op = op, .flags = flags, .sector = sector, .length = length, .priority = 0};
+  static wire::Io io(std::int64_t id, wire::IoOp op, std::uint64_t sector, std::uint32_t length,
+                     std::uint32_t flags = 0) {
+    return {.device_id = static_cast<std::uint32_t>(id),
+            .op = op,
+            .flags = flags,
+            .sector = sector,
+            .length = length,
+            .priority = 0};
   }
   // An IO carried as a client does it.
   HandRequest& io_message(HandSession& session, const wire::Io& message, std::size_t loop = 0) {
     const bool read = message.op == wire::IoOp::read || message.op == wire::IoOp::flush;
-    const std::size_t data = message.op == wire::IoOp::read || message.op == wire::IoOp::write ? message.length : 0;
-    return send(session, loop, read ? rtrs::Direction::read : rtrs::Direction::write, text_of(wire::encode(message)), data,
-                read ? data : 0);
+    const std::size_t data =
+        message.op == wire::IoOp::read || message.op == wire::IoOp::write ? message.length : 0;
+    return send(session, loop, read ? rtrs::Direction::read : rtrs::Direction::write,
+                text_of(wire::encode(message)), data, read ? data : 0);
   }
   HandRequest& run(HandSession& session, const wire::Io& message, std::size_t loop = 0) {
     return finish(start(io_message(session, message, loop)));
@@ -158,9 +177,12 @@ class ExportBench {
   std::unique_ptr<server::Exports> exports;
 
  private:
-  void on(std::size_t loop, std::function<void()> call) { world.after(0ns, std::move(call), loops[loop]); }
+  void on(std::size_t loop, std::function<void()> call) {
+    world.after(0ns, std::move(call), loops[loop]);
+  }
   bool all_released() const {
-    return std::all_of(sessions_.begin(), sessions_.end(), [](const auto& session) { return session->released == 1; });
+    return std::all_of(sessions_.begin(), sessions_.end(),
+                       [](const auto& session) { return session->released == 1; });
   }
   std::vector<std::unique_ptr<Disk>> disks_;
   std::vector<std::unique_ptr<HandSession>> sessions_;

@@ -24,7 +24,8 @@ struct Script {
     open = wire::encode(response);
   }
   void answer(rtrs::server::Request& request, std::span<const std::byte> bytes, int error) {
-    std::copy_n(bytes.begin(), std::min(bytes.size(), request.data().size()), request.data().begin());
+    std::copy_n(bytes.begin(), std::min(bytes.size(), request.data().size()),
+                request.data().begin());
     request.respond(error);
   }
   void answer_open_of(rtrs::server::Request& request) {
@@ -42,7 +43,8 @@ class ScriptedHandler final : public rtrs::server::RequestHandler {
     if (!message) return request.respond(EINVAL);
     if (std::holds_alternative<wire::SessionInfo>(*message)) {
       const auto layout = wire::encode_session_info_response(2);
-      return script_.answer(request, std::as_bytes(std::span(&layout, 1)), script_.session_info_errno);
+      return script_.answer(request, std::as_bytes(std::span(&layout, 1)),
+                            script_.session_info_errno);
     }
     if (std::holds_alternative<wire::Open>(*message)) {
       ++script_.opens;

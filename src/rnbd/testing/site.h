@@ -17,8 +17,15 @@ using fabric::sim::SimFabric;
 inline constexpr std::uint16_t kPort = 1234;
 
 inline rtrs::server::ServerOptions small_server() {
-  return {.queue_depth = 32, .max_chunk_size = 16384, .header_size = 4096, .heartbeat = {}, .handshake_timeout = 5s,
-          .max_sessions = 16, .max_paths_per_session = 4, .max_connections_per_path = 16, .max_chunk_memory = 1 << 30};
+  return {.queue_depth = 32,
+          .max_chunk_size = 16384,
+          .header_size = 4096,
+          .heartbeat = {},
+          .handshake_timeout = 5s,
+          .max_sessions = 16,
+          .max_paths_per_session = 4,
+          .max_connections_per_path = 16,
+          .max_chunk_memory = 1 << 30};
 }
 
 inline std::vector<Loop*> loops_of(const std::vector<SimFabric*>& fabrics) {
@@ -34,9 +41,10 @@ inline std::vector<fabric::Fabric*> upcast(const std::vector<SimFabric*>& fabric
 class ServerLife {
  public:
   // `make_handler` makes the handler for these loops.
-  using MakeHandler = std::function<std::unique_ptr<rtrs::server::RequestHandler>(const std::vector<Loop*>&)>;
-  ServerLife(World& world, Host& host, std::size_t loops, const rtrs::server::ServerOptions& options,
-             const MakeHandler& make_handler)
+  using MakeHandler =
+      std::function<std::unique_ptr<rtrs::server::RequestHandler>(const std::vector<Loop*>&)>;
+  ServerLife(World& world, Host& host, std::size_t loops,
+             const rtrs::server::ServerOptions& options, const MakeHandler& make_handler)
       : random_(world.random().next()) {
     for (std::size_t i = 0; i < loops; ++i) fabrics_.push_back(&host.add_fabric());
     handler = make_handler(loops_of(fabrics_));
@@ -64,8 +72,12 @@ class ServerLife {
 // A host that serves, through lives: a crash leaves the old life behind as a ghost.
 class ServerBox {
  public:
-  ServerBox(World& world, std::size_t loops, rtrs::server::ServerOptions options, ServerLife::MakeHandler make_handler)
-      : world_(world), host_(world.add_host("server")), loops_(loops), options_(options),
+  ServerBox(World& world, std::size_t loops, rtrs::server::ServerOptions options,
+            ServerLife::MakeHandler make_handler)
+      : world_(world),
+        host_(world.add_host("server")),
+        loops_(loops),
+        options_(options),
         make_handler_(std::move(make_handler)) {
     start();
   }
@@ -76,11 +88,14 @@ class ServerBox {
   Host& host() { return host_; }
   fabric::Address address() const { return host_.address_with_port(kPort); }
   ServerLife& life() { return *lives_.back(); }
-  void start() { lives_.push_back(std::make_unique<ServerLife>(world_, host_, loops_, options_, make_handler_)); }
+  void start() {
+    lives_.push_back(std::make_unique<ServerLife>(world_, host_, loops_, options_, make_handler_));
+  }
   void stop() { lives_.back()->stop(); }
   bool stopped() const { return lives_.back()->stopped; }
   bool all_stopped() const {
-    return std::all_of(lives_.begin(), lives_.end(), [](const auto& life) { return life->stopped; });
+    return std::all_of(lives_.begin(), lives_.end(),
+                       [](const auto& life) { return life->stopped; });
   }
   void crash(Host::Death death = Host::Death::noticed) {
     host_.crash(death);
@@ -137,13 +152,15 @@ class ClientBox {
     EXPECT_TRUE(world_.run_until([&] { return result.has_value(); }, 120s));
     return *result;
   }
-  client::RemoteDevice& must_open(const std::string& path, client::AccessMode mode = client::AccessMode::rw,
+  client::RemoteDevice& must_open(const std::string& path,
+                                  client::AccessMode mode = client::AccessMode::rw,
                                   Duration hold_timeout = {}) {
     auto device = open({.path = path, .mode = mode, .hold_timeout = hold_timeout});
     EXPECT_TRUE(device) << device.error().error.message();
     return **device;
   }
-  // The client is used on its home loop: what that tells other loops arrives in this order only from there.
+  // The client is used on its home loop: what that tells other loops arrives in this order only
+  // from there.
   void on_home(std::function<void()> call) { world_.after(0ns, std::move(call), &loop()); }
   void close(client::RemoteDevice& device) {
     bool closed = false;
@@ -206,12 +223,14 @@ class Door {
     on_loop([&] { queue_.reset(); });
   }
   void submit(Io& io) {
-    world_.after(0ns, [this, &io] { queue_->submit(io); }, &loop_);
+    world_.after(
+        0ns, [this, &io] { queue_->submit(io); }, &loop_);
   }
   std::error_code run(Io& io) {
     const int before = io.completions;
     submit(io);
-    EXPECT_TRUE(world_.run_until([&] { return io.completions > before; }, 300s)) << "a request did not complete";
+    EXPECT_TRUE(world_.run_until([&] { return io.completions > before; }, 300s))
+        << "a request did not complete";
     return io.result;
   }
   std::error_code run(Io&& io) { return run(io); }
@@ -221,7 +240,13 @@ class Door {
  private:
   void on_loop(const std::function<void()>& call) {
     bool done = false;
-    world_.after(0ns, [&] { call(); done = true; }, &loop_);
+    world_.after(
+        0ns,
+        [&] {
+          call();
+          done = true;
+        },
+        &loop_);
     EXPECT_TRUE(world_.run_until([&] { return done; }, 10s));
   }
   World& world_;
@@ -240,11 +265,15 @@ class Site {
   };
   Site() : Site(Options{}) {}
   explicit Site(const Options& options)
-      : world(options.world), opener(world), options_(options),
-        server(world, options.server_loops, options.server, [this](const std::vector<Loop*>& loops) {
-          return server::Exports::create(loops, opener, options_.server.max_chunk_size - options_.server.header_size,
-                                         options_.exports);
-        }) {}
+      : world(options.world),
+        opener(world),
+        options_(options),
+        server(world, options.server_loops, options.server,
+               [this](const std::vector<Loop*>& loops) {
+                 return server::Exports::create(
+                     loops, opener, options_.server.max_chunk_size - options_.server.header_size,
+                     options_.exports);
+               }) {}
 
   Disk& add_disk(const std::string& name, const DiskOptions& disk_options = small_disk()) {
     disks_.push_back(std::make_unique<Disk>(world, disk_options));
