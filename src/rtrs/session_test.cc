@@ -199,6 +199,56 @@ TEST(Session, RequestsWaitForPermitsInOrder) {
   EXPECT_TRUE(std::ranges::is_sorted(order));
 }
 
+TEST(Session, LanesWithoutPermitsBorrow) {
+  PairOptions options;
+  options.client_loops = 4;
+  options.server.queue_depth = 3;
+  Pair pair(options);
+  ASSERT_TRUE(pair.open());
+  EXPECT_EQ(pair.lane(3).permits(), 0U);
+  std::vector<std::unique_ptr<Io>> ios;
+  for (std::size_t i = 0; i < 40; ++i) {
+    ios.push_back(std::make_unique<Io>(Direction::read, 0, 100));
+    pair.submit(*ios.back(), i % 4);
+  }
+  ASSERT_TRUE(pair.world().run_until(
+      [&] { return std::ranges::all_of(ios, [](const auto& io) { return io->completions == 1 && !io->result; }); }, 10s));
+}
+
+TEST(Session, SpreadsRequestsOverSeveralPathsAndSurvivesTheLossOfOne) {
+  for (const auto policy : {PathPolicy::round_robin, PathPolicy::min_inflight}) {
+    PairOptions options;
+    options.paths = 2;
+    options.client_loops = 2;
+    options.session.policy = policy;
+    Pair pair(options);
+    ASSERT_TRUE(pair.open());
+    EXPECT_EQ(pair.store().opened(), 1U);
+    std::vector<std::unique_ptr<Io>> ios;
+    const auto run_some = [&] {
+      ios.clear();
+      for (std::size_t i = 0; i < 12; ++i) {
+        ios.push_back(std::make_unique<Io>(Direction::write, 0, 100, 0, 300));
+        pair.submit(*ios.back(), i % 2);
+      }
+      return pair.world().run_until(
+          [&] { return std::ranges::all_of(ios, [](const auto& io) { return io->completions == 1; }); }, 10s);
+    };
+    ASSERT_TRUE(run_some());
+    EXPECT_GT(pair.session().paths()[0].writes, 2U);
+    EXPECT_GT(pair.session().paths()[1].writes, 2U);
+    pair.link(0).cut();
+    pair.world().run_for(10ms);
+    EXPECT_EQ(pair.disconnects_, 0);
+    ASSERT_TRUE(run_some());
+    EXPECT_TRUE(std::ranges::all_of(ios, [](const auto& io) { return !io->result; }));
+    pair.link(0).heal();
+    ASSERT_TRUE(pair.world().run_until(
+        [&] { return pair.session().paths()[0].state == client::PathState::connected; }, 60s));
+    EXPECT_EQ(pair.connects_, 1);
+  }
+}
+
 TEST(Session, SubmittingFromInsideDoneKeepsOrderAndPermits) {
   PairOptions options;
   options.server.queue_depth = 2;

@@ -8,6 +8,29 @@
 #include "wire/rtrs.h"
 
 namespace rnbd::rtrs::client {
+namespace {
+
+// A request that another lane sends for us. Slow, and only for servers of a depth below the number of lanes.
+struct Loan final : Request {
+  Loan(Request& request, Loop& loop) : borrowed(request), home(loop) {
+    direction = request.direction;
+    message = request.message;
+    data = request.data;
+    data_length = request.data_length;
+    done = [](Request& sent, std::error_code error) {
+      auto* loan = static_cast<Loan*>(&sent);
+      loan->home.post([loan, error] {
+        Request& original = loan->borrowed;
+        delete loan;
+        original.done(original, error);
+      });
+    };
+  }
+  Request& borrowed;
+  Loop& home;
+};
+
+}  // namespace
 
 LaneImpl::LaneImpl(fabric::Fabric& fabric, std::uint16_t cid, PathPolicy policy)
     : fabric_(fabric), cid_(cid), policy_(policy) {}
@@ -34,17 +57,26 @@ void LaneImpl::remove_channel(Channel& channel) {
 void LaneImpl::close() {
   closed_ = true;
   while (!waiting_.empty()) refuse(waiting_.pop_front(), kClosed);
+  refused_task_.unlink();
+  run_refused();
 }
 
 void LaneImpl::submit(Request& request) {
   if (closed_) return refuse(request, kClosed);
   if (channels_.empty()) return refuse(request, kNotConnected);
   if (!fits(request)) return refuse(request, kTooLong);
+  if (permits_.count == 0) return borrow(request);
   if (free_.empty() || !waiting_.empty()) {
     waiting_.push_back(request);
     return;
   }
   start(request);
+}
+
+void LaneImpl::borrow(Request& request) {
+  RNBD_ASSERT(lender_ != nullptr);
+  auto* loan = new Loan(request, loop());
+  lender_->loop().post([lender = lender_, loan] { lender->submit(*loan); });
 }
 
 bool LaneImpl::fits(const Request& request) const {
@@ -80,10 +112,7 @@ void LaneImpl::complete(Request& request, std::uint32_t permit, std::error_code 
 }
 
 void LaneImpl::start_waiting() {
-  while (!waiting_.empty() && !free_.empty()) {
-    if (channels_.empty()) return refuse(waiting_.pop_front(), closed_ ? kClosed : kNotConnected);
-    start(waiting_.pop_front());
-  }
+  while (!waiting_.empty() && !free_.empty()) start(waiting_.pop_front());
 }
 
 void LaneImpl::refuse(Request& request, Refusal why) {

@@ -35,7 +35,9 @@ class LaneImpl final : public Lane {
   void set_limits(const SessionLimits& limits) { limits_ = limits; }
   void add_channel(Channel& channel);
   void remove_channel(Channel& channel);  // nothing new is sent over it; a no-op if it is not here
-  void close();                           // from now on everything ends with session_closed
+  void close();  // from now on everything ends with session_closed; what waited has ended when it returns
+  // Who sends for this lane should there be more lanes than permits. Before the first path is up.
+  void set_lender(LaneImpl& lender) { lender_ = &lender; }
 
   // From a channel: `request` had `permit` (lane-local) and nothing can touch its memory any more.
   void complete(Request& request, std::uint32_t permit, std::error_code error);
@@ -44,6 +46,7 @@ class LaneImpl final : public Lane {
   enum Refusal : std::uint32_t { kTooLong, kNotConnected, kClosed };
   void start(Request& request);
   void start_waiting();
+  void borrow(Request& request);
   void refuse(Request& request, Refusal why);
   void run_refused();
   bool fits(const Request& request) const;
@@ -52,6 +55,7 @@ class LaneImpl final : public Lane {
   fabric::Fabric& fabric_;
   const std::uint16_t cid_;
   const PathPolicy policy_;
+  LaneImpl* lender_ = nullptr;
   PermitRange permits_;
   SessionLimits limits_;
   std::vector<std::uint32_t> free_;  // lane-local permits, last in first out: warm memory first

@@ -44,7 +44,8 @@ class Lane {
  public:
   virtual ~Lane() = default;
   virtual Loop& loop() = 0;
-  // Requests this lane can have in flight; 0 until the session was connected once.
+  // Requests this lane can have in flight; 0 until the session was connected once. Still 0 then: more lanes
+  // than permits; another lane sends for this one.
   virtual std::uint32_t permits() const = 0;
   virtual bool connected() const = 0;
   // Takes the request until done; waits in order for a permit. Never calls done from inside.

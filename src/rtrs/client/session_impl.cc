@@ -33,6 +33,7 @@ SessionImpl::SessionImpl(std::span<fabric::Fabric* const> fabrics, std::size_t h
   for (fabric::Fabric* fabric : fabrics) add_lane(*fabric);
   for (std::uint32_t i = 0; i < options_.poll_connections; ++i) add_lane(*fabrics[i % fabrics.size()]);
 
+  for (const auto& lane : lanes_) lane->set_lender(*lanes_[1]);  // the first to get a permit
   std::vector<LaneImpl*> lanes;
   for (const auto& lane : lanes_) lanes.push_back(lane.get());
   for (const fabric::PathAddress& address : options_.paths) {
