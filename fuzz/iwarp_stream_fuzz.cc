@@ -1,7 +1,7 @@
-// A hostile stream against the receiving machine of iwarp. The first byte sets options and the size of the
-// pieces; then a stream of frames. STags and offsets that name our memory are known to the input: STag
-// 00000001 is replaced by the memory's and 00000002 by a window's, and offsets count from their starts, by
-// rewriting whole headers at frame boundaries before the stream is fed.
+// A hostile stream against the receiving machine of iwarp. The first byte sets options and the size
+// of the pieces; then a stream of frames. STags and offsets that name our memory are known to the
+// input: STag 00000001 is replaced by the memory's and 00000002 by a window's, and offsets count
+// from their starts, by rewriting whole headers at frame boundaries before the stream is fed.
 // links: iwarp
 
 #include <algorithm>
@@ -25,7 +25,8 @@ struct Sink final : ReceiveSink {
   void on_receive(const ReceiveEvent& event) override {
     RNBD_ASSERT(!stopped);
     ++messages;
-    for (const std::byte b : event.bytes) sum += std::to_integer<unsigned>(b);  // every byte is ours to read
+    for (const std::byte b : event.bytes)
+      sum += std::to_integer<unsigned>(b);  // every byte is ours to read
     if (messages == stop_after) {
       stopped = true;
       receiver->stop();
@@ -36,7 +37,8 @@ struct Sink final : ReceiveSink {
   bool stopped = false;
 };
 
-// Gives names of the input's own the meaning they have here. Only changes bytes, never their number.
+// Gives names of the input's own the meaning they have here. Only changes bytes, never their
+// number.
 void translate(std::span<std::byte> stream, const RemoteSpan& memory, const RemoteSpan& window) {
   while (stream.size() >= sizeof(wire::TaggedHeader)) {
     auto start = *wire::load<FrameStart>(stream);
@@ -68,19 +70,23 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::size_t step = (mode & 1) != 0 ? size : 1U + data[1];
   SeededRandom random(7);
   IwarpDomain domain(random);
-  auto memory = std::move(*domain.register_memory({.size = kMemory, .access = Access::remote_write, .chunk_size = kChunk}));
+  auto memory = std::move(*domain.register_memory(
+      {.size = kMemory, .access = Access::remote_write, .chunk_size = kChunk}));
   memory->set_gate(2, false);
   Keys keys(domain, random, 3);
   std::vector<std::byte> scattered(3000);  // the heap's red zones guard it
-  const iovec parts[] = {{scattered.data(), 1000}, {scattered.data() + 1000, 0}, {scattered.data() + 1000, 2000}};
+  const iovec parts[] = {
+      {scattered.data(), 1000}, {scattered.data() + 1000, 0}, {scattered.data() + 1000, 2000}};
   const RemoteSpan window = *keys.expose(1, parts);
   ReceiveQueue receives(8);
   std::vector<std::byte> buffers(8 * 700);
-  for (std::size_t i = 0; i < 6; ++i) receives.push({std::span(buffers).subspan(i * 700, i * 140), i});
+  for (std::size_t i = 0; i < 6; ++i)
+    receives.push({std::span(buffers).subspan(i * 700, i * 140), i});
 
   Sink sink;
   Receiver receiver(keys, receives, sink,
-                    {.crc = (mode & 2) != 0, .verify_first = (mode & 4) != 0,
+                    {.crc = (mode & 2) != 0,
+                     .verify_first = (mode & 4) != 0,
                      .immediate_half = (mode & 8) != 0 ? ImmediateHalf::low : ImmediateHalf::high});
   sink.receiver = &receiver;
   sink.stop_after = (mode & 16) != 0 ? 3 : 0;
@@ -106,9 +112,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (receiver.status() == Receiver::Status::fault) {
     RNBD_ASSERT(receiver.fault().error);
     std::array<std::byte, wire::kTerminateFpduMax> frame;
-    wire::build_terminate(receiver.fault().cause, receiver.culprit(), receiver.culprit_length(), true, frame);
+    wire::build_terminate(receiver.fault().cause, receiver.culprit(), receiver.culprit_length(),
+                          true, frame);
   }
   // The shut chunk was never written.
-  for (const std::byte b : memory->bytes().subspan(2 * kChunk, kChunk)) RNBD_ASSERT(b == std::byte{0});
+  for (const std::byte b : memory->bytes().subspan(2 * kChunk, kChunk))
+    RNBD_ASSERT(b == std::byte{0});
   return 0;
 }

@@ -7,7 +7,9 @@
 namespace rnbd::wire {
 namespace {
 
-std::span<const std::byte> bytes(const std::vector<std::uint8_t>& v) { return std::as_bytes(std::span(v)); }
+std::span<const std::byte> bytes(const std::vector<std::uint8_t>& v) {
+  return std::as_bytes(std::span(v));
+}
 
 TEST(Crc32c, AgreesWithTheIscsiVectors) {  // RFC 3720 appendix B.4
   std::vector<std::uint8_t> rising(32), falling(32);

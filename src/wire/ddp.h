@@ -1,6 +1,7 @@
 #pragma once
-// FPDUs and their headers: MPA RFC 5044 section 4.1, DDP RFC 5041 section 4, RDMAP control byte RFC 5040
-// section 4.1. Each header struct starts with the FPDU's length field, so its offsets are FPDU offsets.
+// FPDUs and their headers: MPA RFC 5044 section 4.1, DDP RFC 5041 section 4, RDMAP control byte RFC
+// 5040 section 4.1. Each header struct starts with the FPDU's length field, so its offsets are FPDU
+// offsets.
 
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +17,9 @@ inline constexpr std::size_t kFpduLengthSize = 2;
 // The largest frame whose length the field can say: 2 + 65,535 + pad + CRC.
 inline constexpr std::size_t kFpduSizeMax = 65544;
 
-constexpr std::size_t fpdu_padding(std::size_t ulpdu) { return (4 - ((ulpdu + kFpduLengthSize) & 3)) & 3; }
+constexpr std::size_t fpdu_padding(std::size_t ulpdu) {
+  return (4 - ((ulpdu + kFpduLengthSize) & 3)) & 3;
+}
 // Length field, segment, pad and CRC.
 constexpr std::size_t fpdu_size(std::size_t ulpdu) {
   return kFpduLengthSize + ulpdu + fpdu_padding(ulpdu) + kFpduCrcSize;
@@ -47,7 +50,8 @@ struct UntaggedHeader {
   be32 message_offset;  // MO
 };
 static_assert(WireStruct<UntaggedHeader, 20>);
-static_assert(offsetof(UntaggedHeader, queue) == 8 && offsetof(UntaggedHeader, message_offset) == 16);
+static_assert(offsetof(UntaggedHeader, queue) == 8 &&
+              offsetof(UntaggedHeader, message_offset) == 16);
 
 // Bytes of a DDP segment that are header.
 inline constexpr std::size_t kTaggedHeaderUlpdu = sizeof(TaggedHeader) - kFpduLengthSize;

@@ -31,16 +31,17 @@ std::size_t build_mpa_frame(const MpaFrame& frame, std::span<std::byte, kMpaFram
   RNBD_ASSERT(block + frame.user_data.size() <= kMpaPrivateDataMax);
   MpaHeader header{};
   header.key = key_of(frame.kind);
-  header.flags = static_cast<std::uint8_t>((frame.markers ? kMarkers : 0U) | (frame.crc ? kCrc : 0U) |
-                                           (frame.rejected ? kRejected : 0U) |
-                                           (frame.enhanced ? kEnhanced : 0U));
+  header.flags = static_cast<std::uint8_t>(
+      (frame.markers ? kMarkers : 0U) | (frame.crc ? kCrc : 0U) |
+      (frame.rejected ? kRejected : 0U) | (frame.enhanced ? kEnhanced : 0U));
   header.revision = frame.revision;
   header.private_data_length = static_cast<std::uint16_t>(block + frame.user_data.size());
   std::memcpy(out.data(), &header, sizeof(header));
   std::size_t size = sizeof(header);
   if (frame.enhanced) {
-    const std::array<be16, 2> words = {word(frame.peer_to_peer, frame.send_first, frame.read_depth_in),
-                                       word(frame.write_first, frame.read_first, frame.read_depth_out)};
+    const std::array<be16, 2> words = {
+        word(frame.peer_to_peer, frame.send_first, frame.read_depth_in),
+        word(frame.write_first, frame.read_first, frame.read_depth_out)};
     std::memcpy(out.data() + size, words.data(), sizeof(words));
     size += sizeof(words);
   }
@@ -54,13 +55,16 @@ MpaHeader MpaReader::header() const {
   return header;
 }
 
-std::span<std::byte> MpaReader::wanted() { return std::span(bytes_).subspan(size_, total_ - size_); }
+std::span<std::byte> MpaReader::wanted() {
+  return std::span(bytes_).subspan(size_, total_ - size_);
+}
 
 std::error_code MpaReader::received(std::size_t bytes) {
   RNBD_ASSERT(bytes <= total_ - size_);
   size_ += bytes;
   const std::size_t key_bytes = std::min(size_, kRequestKey.size());
-  if (std::memcmp(bytes_.data(), key_of(expected_).data(), key_bytes) != 0) return Errc::framing_error;
+  if (std::memcmp(bytes_.data(), key_of(expected_).data(), key_bytes) != 0)
+    return Errc::framing_error;
   if (total_ != kMpaHeaderSize || size_ < kMpaHeaderSize) return {};
   if (const auto error = check_header()) return error;
   total_ += header().private_data_length;

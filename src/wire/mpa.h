@@ -41,12 +41,12 @@ struct MpaFrame {
   bool enhanced = false;
   std::uint8_t revision = 2;
   // The enhanced block; meaningless without `enhanced`.
-  bool peer_to_peer = false;     // A
-  bool send_first = false;       // B: a zero-length Send may be the first message
-  bool write_first = false;      // C: a zero-length Write may be
-  bool read_first = false;       // D: a zero-length Read may be
-  std::uint16_t read_depth_in = 0;   // IRD
-  std::uint16_t read_depth_out = 0;  // ORD
+  bool peer_to_peer = false;                  // A
+  bool send_first = false;                    // B: a zero-length Send may be the first message
+  bool write_first = false;                   // C: a zero-length Write may be
+  bool read_first = false;                    // D: a zero-length Read may be
+  std::uint16_t read_depth_in = 0;            // IRD
+  std::uint16_t read_depth_out = 0;           // ORD
   std::span<const std::byte> user_data = {};  // behind the block; borrowed
 };
 

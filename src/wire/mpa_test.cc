@@ -51,20 +51,23 @@ const std::string kRtrsRequestHex =
 TEST(Mpa, BuildsTheRequestOfTheLinuxClient) {
   const Bytes rtrs = from_hex(kRtrsRequestHex);
   ASSERT_EQ(rtrs.size(), 56U);
-  const MpaFrame frame{.kind = MpaKind::request, .enhanced = true, .revision = 2, .user_data = rtrs};
+  const MpaFrame frame{
+      .kind = MpaKind::request, .enhanced = true, .revision = 2, .user_data = rtrs};
   EXPECT_EQ(build(frame), from_hex(kRequestKeyHex + "1002003C 00000000" + kRtrsRequestHex));
 }
 
 TEST(Mpa, ParsesTheReplyOfTheLinuxServer) {
-  const Bytes wire = from_hex(kReplyKeyHex + "1002003C 00000000 BD1B0002 00000002 00F00100 00100000 02000000" +
-                              std::string(72, '0'));
+  const Bytes wire =
+      from_hex(kReplyKeyHex + "1002003C 00000000 BD1B0002 00000002 00F00100 00100000 02000000" +
+               std::string(72, '0'));
   ASSERT_EQ(wire.size(), 80U);
   MpaReader reader(MpaKind::reply);
   ASSERT_FALSE(feed(reader, wire, 7));
   ASSERT_TRUE(reader.complete());
   const MpaFrame frame = reader.frame();
   EXPECT_TRUE(frame.enhanced);
-  EXPECT_FALSE(frame.crc || frame.markers || frame.rejected || frame.peer_to_peer || frame.write_first);
+  EXPECT_FALSE(frame.crc || frame.markers || frame.rejected || frame.peer_to_peer ||
+               frame.write_first);
   EXPECT_EQ(frame.revision, 2);
   ASSERT_EQ(frame.user_data.size(), 56U);
   EXPECT_EQ(frame.user_data[0], std::byte{0xBD});
@@ -73,19 +76,20 @@ TEST(Mpa, ParsesTheReplyOfTheLinuxServer) {
 TEST(Mpa, ParsesWhatItBuildsWhateverTheFields) {
   for (unsigned bits = 0; bits < 256; ++bits) {
     const Bytes data(bits % 3, std::byte{0x5a});
-    MpaFrame frame{.kind = MpaKind::reply,
-                   .markers = (bits & 1) != 0,
-                   .crc = (bits & 2) != 0,
-                   .rejected = (bits & 4) != 0,
-                   .enhanced = true,
-                   .revision = 2,
-                   .peer_to_peer = (bits & 8) != 0,
-                   .send_first = (bits & 16) != 0,
-                   .write_first = (bits & 32) != 0,
-                   .read_first = (bits & 64) != 0,
-                   .read_depth_in = static_cast<std::uint16_t>((bits & 128) != 0 ? kMpaDepthMax : 5),
-                   .read_depth_out = 77,
-                   .user_data = data};
+    MpaFrame frame{
+        .kind = MpaKind::reply,
+        .markers = (bits & 1) != 0,
+        .crc = (bits & 2) != 0,
+        .rejected = (bits & 4) != 0,
+        .enhanced = true,
+        .revision = 2,
+        .peer_to_peer = (bits & 8) != 0,
+        .send_first = (bits & 16) != 0,
+        .write_first = (bits & 32) != 0,
+        .read_first = (bits & 64) != 0,
+        .read_depth_in = static_cast<std::uint16_t>((bits & 128) != 0 ? kMpaDepthMax : 5),
+        .read_depth_out = 77,
+        .user_data = data};
     MpaReader reader(MpaKind::reply);
     ASSERT_FALSE(feed(reader, build(frame), 1));
     ASSERT_TRUE(reader.complete());
@@ -125,7 +129,9 @@ TEST(Mpa, RefusesAWrongKeyAtItsFirstWrongByte) {
 TEST(Mpa, RefusesUnknownRevisions) {
   for (const unsigned revision : {0U, 3U, 255U}) {
     MpaReader reader(MpaKind::request);
-    EXPECT_EQ(feed(reader, build({.revision = static_cast<std::uint8_t>(revision), .user_data = {}}), 100), Errc::framing_error);
+    EXPECT_EQ(feed(reader,
+                   build({.revision = static_cast<std::uint8_t>(revision), .user_data = {}}), 100),
+              Errc::framing_error);
   }
 }
 

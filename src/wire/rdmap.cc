@@ -48,7 +48,8 @@ constexpr NamedCause kNames[] = {
 };
 
 std::string reading(std::uint8_t layer, std::uint8_t type, std::uint8_t code) {
-  return fmt::format("{}/{}/{:02x} {}", layer, type, code, terminate_name({layer, type, code, false}));
+  return fmt::format("{}/{}/{:02x} {}", layer, type, code,
+                     terminate_name({layer, type, code, false}));
 }
 
 }  // namespace

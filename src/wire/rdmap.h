@@ -1,6 +1,7 @@
 #pragma once
-// RDMAP messages: RFC 5040 section 4, and Immediate Data RFC 7306 section 6. Terminate messages are built by
-// the RFC's layout; Linux siw on little-endian machines swaps bits, so both readings are described.
+// RDMAP messages: RFC 5040 section 4, and Immediate Data RFC 7306 section 6. Terminate messages are
+// built by the RFC's layout; Linux siw on little-endian machines swaps bits, so both readings are
+// described.
 
 #include <cstddef>
 #include <cstdint>
@@ -73,11 +74,13 @@ inline constexpr TerminateCause kMpaCrc{2, 0, 0x02, false};
 inline constexpr TerminateCause kMpaFraming{2, 0, 0x03, false};
 }  // namespace terminate
 
-inline constexpr std::size_t kTerminatePayloadMax = 64;  // more than any layout of RFC 5040 section 4.8 has
+inline constexpr std::size_t kTerminatePayloadMax =
+    64;  // more than any layout of RFC 5040 section 4.8 has
 inline constexpr std::size_t kTerminateFpduMax = 20 + 4 + 2 + 18 + 4 + 4;
 
-// Builds the whole FPDU. `culprit` is the DDP header of the faulty segment as it came, behind its length
-// field (14 or 18 bytes), and `culprit_length` its length field; used if the cause wants it. `crc` as agreed.
+// Builds the whole FPDU. `culprit` is the DDP header of the faulty segment as it came, behind its
+// length field (14 or 18 bytes), and `culprit_length` its length field; used if the cause wants it.
+// `crc` as agreed.
 std::size_t build_terminate(const TerminateCause& cause, std::span<const std::byte> culprit,
                             std::uint16_t culprit_length, bool crc,
                             std::span<std::byte, kTerminateFpduMax> out);

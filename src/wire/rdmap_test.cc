@@ -54,8 +54,8 @@ TEST(Fpdu, ASendIsAsOnTheWire) {
                               .queue = kSendQueue,
                               .sequence = 1,
                               .message_offset = 0};
-  EXPECT_EQ(to_hex(fpdu(header, Bytes(24))), "002A414300000000000000000000000100000000" +
-                                                 std::string(48, '0') + "B7243EC3");
+  EXPECT_EQ(to_hex(fpdu(header, Bytes(24))),
+            "002A414300000000000000000000000100000000" + std::string(48, '0') + "B7243EC3");
 }
 
 TEST(Fpdu, AnImmediateIsAsOnTheWire) {
@@ -96,7 +96,8 @@ TEST(Fpdu, ASendWithInvalidateIsAsOnTheWire) {
 TEST(Terminate, AnMpaCrcErrorIsAsOnTheWire) {
   std::array<std::byte, kTerminateFpduMax> buffer;
   const std::size_t n = build_terminate(terminate::kMpaCrc, {}, 0, true, buffer);
-  EXPECT_EQ(to_hex(std::span(buffer).first(n)), "0016414700000000000000020000000100000000200200007FE42585");
+  EXPECT_EQ(to_hex(std::span(buffer).first(n)),
+            "0016414700000000000000020000000100000000200200007FE42585");
 }
 
 TEST(Terminate, CarriesTheCulpritsHeader) {
@@ -127,7 +128,8 @@ TEST(Terminate, IsReadTheSiwWayWhenItsFlagsAreSwapped) {
 
 TEST(Terminate, WithoutFlagsShowsBothReadings) {
   const auto reading = describe_terminate(payload({0x20, 0x06, 0x00, 0x00}));
-  EXPECT_EQ(reading.text, "2/0/06 unknown, or from Linux siw 0/2/06 unexpected opcode (raw 20060000)");
+  EXPECT_EQ(reading.text,
+            "2/0/06 unknown, or from Linux siw 0/2/06 unexpected opcode (raw 20060000)");
   EXPECT_TRUE(reading.unexpected_opcode);
 }
 
@@ -138,9 +140,10 @@ TEST(Terminate, OfAnyLengthCanBeDescribed) {
 }
 
 TEST(Terminate, EveryCauseWeSendHasAName) {
-  for (const auto& cause : {terminate::kLocalCatastrophe, terminate::kRdmapStagNotInvalidatable,
-                            terminate::kRdmapVersion, terminate::kRdmapUnexpectedOpcode,
-                            terminate::kTaggedStag, terminate::kUntaggedNoBuffer, terminate::kMpaFraming}) {
+  for (const auto& cause :
+       {terminate::kLocalCatastrophe, terminate::kRdmapStagNotInvalidatable,
+        terminate::kRdmapVersion, terminate::kRdmapUnexpectedOpcode, terminate::kTaggedStag,
+        terminate::kUntaggedNoBuffer, terminate::kMpaFraming}) {
     EXPECT_STRNE(terminate_name(cause), "unknown");
   }
 }

@@ -35,7 +35,8 @@ class IwarpHarness final : public Harness {
   Address listen_address() override {
     if (listen_on_ != "unix") return Address::parse(listen_on_, 0).value();
     static std::atomic<int> count{0};
-    const std::string name = "unix:@rnbd-conformance-" + std::to_string(::getpid()) + "-" + std::to_string(++count);
+    const std::string name =
+        "unix:@rnbd-conformance-" + std::to_string(::getpid()) + "-" + std::to_string(++count);
     return Address::parse(name, 0).value();
   }
   std::optional<Address> refusing_address() override {
@@ -62,13 +63,17 @@ class IwarpHarness final : public Harness {
   UniqueFd silent_;
 };
 
-std::unique_ptr<Harness> make_v4() { return std::make_unique<IwarpHarness>("ip:127.0.0.1", iwarp::Options{}); }
+std::unique_ptr<Harness> make_v4() {
+  return std::make_unique<IwarpHarness>("ip:127.0.0.1", iwarp::Options{});
+}
 std::unique_ptr<Harness> make_v6() {
   iwarp::Options options;
   options.crc = iwarp::CrcPolicy::on;
   return std::make_unique<IwarpHarness>("ip:::1", options);
 }
-std::unique_ptr<Harness> make_unix() { return std::make_unique<IwarpHarness>("unix", iwarp::Options{}); }
+std::unique_ptr<Harness> make_unix() {
+  return std::make_unique<IwarpHarness>("unix", iwarp::Options{});
+}
 std::unique_ptr<Harness> make_strict_mss() {
   iwarp::Options options;
   options.crc = iwarp::CrcPolicy::strict;
@@ -79,7 +84,8 @@ std::unique_ptr<Harness> make_strict_mss() {
 
 INSTANTIATE_TEST_SUITE_P(Iwarp, Conformance,
                          ::testing::Values(Subject{"v4", &make_v4}, Subject{"v6crc", &make_v6},
-                                           Subject{"unix", &make_unix}, Subject{"strictmss", &make_strict_mss}),
+                                           Subject{"unix", &make_unix},
+                                           Subject{"strictmss", &make_strict_mss}),
                          subject_name);
 
 }  // namespace

@@ -30,7 +30,8 @@ IwarpConnection::IwarpConnection(Reactor& reactor, const Options& options, Rando
       handler_(handler),
       keys_(domain, random, depths.windows),
       receives_(std::max<std::uint32_t>(depths.receive_depth, 1)),
-      linger_(reactor, options, [](void* self) { static_cast<IwarpConnection*>(self)->ended(); }, this),
+      linger_(
+          reactor, options, [](void* self) { static_cast<IwarpConnection*>(self)->ended(); }, this),
       timer_(Timer::of<&IwarpConnection::on_timeout>(reactor, this)) {}
 
 IwarpConnection::~IwarpConnection() {
@@ -85,13 +86,17 @@ void IwarpConnection::establish(UniqueFd fd, bool crc) {
                     ReceiverOptions{.crc = crc,
                                     .verify_first = options_.crc == CrcPolicy::strict,
                                     .immediate_half = options_.immediate_half});
-  TransmitterOptions out{.crc = crc, .immediate_half = options_.immediate_half, .depth = depths_.send_depth};
-  const auto segment = options_.fpdu == FpduSize::mss ? segment_size_of(fd_.get(), peer_.family()) : std::nullopt;
+  TransmitterOptions out{
+      .crc = crc, .immediate_half = options_.immediate_half, .depth = depths_.send_depth};
+  const auto segment =
+      options_.fpdu == FpduSize::mss ? segment_size_of(fd_.get(), peer_.family()) : std::nullopt;
   if (segment) {
     // A frame with its length field, header and CRC fills one segment, rounded down to words.
     const std::size_t frame = std::max<std::size_t>(*segment & ~std::size_t{3}, 128);
-    out.tagged_payload_max = std::min(frame - sizeof(wire::TaggedHeader) - wire::kFpduCrcSize, kLargePayload);
-    out.untagged_payload_max = std::min(frame - sizeof(wire::UntaggedHeader) - wire::kFpduCrcSize, kLargePayload);
+    out.tagged_payload_max =
+        std::min(frame - sizeof(wire::TaggedHeader) - wire::kFpduCrcSize, kLargePayload);
+    out.untagged_payload_max =
+        std::min(frame - sizeof(wire::UntaggedHeader) - wire::kFpduCrcSize, kLargePayload);
   }
   transmitter_.emplace(out);
   state_ = State::open;

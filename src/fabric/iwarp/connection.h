@@ -1,11 +1,11 @@
 #pragma once
-// One iWARP connection, either end: joins the receiving and the sending machine to a socket on the reactor.
-// All posted in one round of the loop leaves in one system call at its end; what arrives is read until the
-// socket is empty or a share of the round is used up.
+// One iWARP connection, either end: joins the receiving and the sending machine to a socket on the
+// reactor. All posted in one round of the loop leaves in one system call at its end; what arrives
+// is read until the socket is empty or a share of the round is used up.
 //
 //   dialing --> open --> draining --> lingering --> ended --> closed
-// close(), errors and the peer's end lead to `ended` from anywhere, at once if nothing is left to be said.
-// From `ended` a task hands back everything posted, then calls on_closed.
+// close(), errors and the peer's end lead to `ended` from anywhere, at once if nothing is left to
+// be said. From `ended` a task hands back everything posted, then calls on_closed.
 
 #include <optional>
 
@@ -21,8 +21,9 @@ namespace rnbd::fabric::iwarp {
 
 class IwarpConnection final : public Connection, private DialHandler, private ReceiveSink {
  public:
-  IwarpConnection(Reactor& reactor, const Options& options, Random& random, const IwarpDomain& domain,
-                  const ConnectionOptions& depths, ConnectionHandler& handler);
+  IwarpConnection(Reactor& reactor, const Options& options, Random& random,
+                  const IwarpDomain& domain, const ConnectionOptions& depths,
+                  ConnectionHandler& handler);
   ~IwarpConnection() override;
 
   // Once, either of them.
@@ -79,9 +80,9 @@ class IwarpConnection final : public Connection, private DialHandler, private Re
   State state_ = State::dialing;
   bool initiator_ = true;
   bool crc_ = true;
-  bool socket_full_ = false;  // wait for room before sending more
-  bool end_in_sight_ = false; // the peer's FIN or RST is behind what is to be read
-  bool graceful_ = false;     // draining: everything posted leaves, not only what is under way
+  bool socket_full_ = false;   // wait for room before sending more
+  bool end_in_sight_ = false;  // the peer's FIN or RST is behind what is to be read
+  bool graceful_ = false;      // draining: everything posted leaves, not only what is under way
   std::optional<std::error_code> why_;  // set when the end begins
   Address local_, peer_;
 

@@ -88,11 +88,19 @@ bool IwarpConnection::handle(Receiver::Status status) {
   // Our queue was held until the initiator's first frame (RFC 5044 section 7.1.2).
   if (!initiator_ && receiver_->heard() && !transmitter_->idle()) reactor_.defer(flush_);
   switch (status) {
-    case Receiver::Status::more: return true;
-    case Receiver::Status::blocked: timer_.arm_after(options_.receive_grace); return false;
-    case Receiver::Status::fault: on_fault(); return false;
-    case Receiver::Status::terminated: on_terminated(); return false;
-    case Receiver::Status::stopped: return false;
+    case Receiver::Status::more:
+      return true;
+    case Receiver::Status::blocked:
+      timer_.arm_after(options_.receive_grace);
+      return false;
+    case Receiver::Status::fault:
+      on_fault();
+      return false;
+    case Receiver::Status::terminated:
+      on_terminated();
+      return false;
+    case Receiver::Status::stopped:
+      return false;
   }
   return false;
 }
@@ -173,8 +181,9 @@ void IwarpConnection::on_fault() {
 
 void IwarpConnection::on_terminated() {
   const auto reading = wire::describe_terminate(receiver_->terminate_payload());
-  log_warning("iwarp: {} ended the connection: terminate {}{}", peer_.to_string_with_port(), reading.text,
-              reading.unexpected_opcode ? "; its iWARP stack may lack Immediate Data (RFC 7306)" : "");
+  log_warning(
+      "iwarp: {} ended the connection: terminate {}{}", peer_.to_string_with_port(), reading.text,
+      reading.unexpected_opcode ? "; its iWARP stack may lack Immediate Data (RFC 7306)" : "");
   why_ = reading.unexpected_opcode ? Errc::peer_lacks_immediate : Errc::peer_terminated;
   linger();
 }
@@ -192,10 +201,12 @@ void IwarpConnection::on_end_of_stream() {
   ended();
 }
 
-// Sends what is to be sent before our FIN: the rest of the frames under way, a Terminate; or all, if graceful.
+// Sends what is to be sent before our FIN: the rest of the frames under way, a Terminate; or all,
+// if graceful.
 void IwarpConnection::drain() {
   while (!socket_full_ && state_ == State::draining) {
-    const auto pieces = graceful_ && may_send() ? transmitter_->gather() : transmitter_->unfinished();
+    const auto pieces =
+        graceful_ && may_send() ? transmitter_->gather() : transmitter_->unfinished();
     std::size_t sent = 0;
     if (!pieces.empty()) {
       send(pieces, sent);

@@ -13,15 +13,19 @@ namespace rnbd::fabric::iwarp {
 
 bool demands_crc(CrcPolicy policy, const Address& local, const Address& peer) {
   switch (policy) {
-    case CrcPolicy::automatic: return !peer.is_loopback() && !local.is_unix() && !peer.same_host(local);
+    case CrcPolicy::automatic:
+      return !peer.is_loopback() && !local.is_unix() && !peer.same_host(local);
     case CrcPolicy::on:
-    case CrcPolicy::strict: return true;
-    case CrcPolicy::off: return false;
+    case CrcPolicy::strict:
+      return true;
+    case CrcPolicy::off:
+      return false;
   }
   return true;
 }
 
-Dial::Dial(Reactor& reactor, const Options& options, const ConnectRequest& request, DialHandler& handler)
+Dial::Dial(Reactor& reactor, const Options& options, const ConnectRequest& request,
+           DialHandler& handler)
     : reactor_(reactor),
       options_(options),
       handler_(handler),
@@ -74,7 +78,9 @@ void Dial::fail_with(std::error_code why) {
   handler_.on_dial_failed(why);
 }
 
-void Dial::on_timeout() { fail_with(request_sent_ ? make_error_code(Errc::handshake_timeout) : from_errno(ETIMEDOUT)); }
+void Dial::on_timeout() {
+  fail_with(request_sent_ ? make_error_code(Errc::handshake_timeout) : from_errno(ETIMEDOUT));
+}
 
 void Dial::on_ready(std::uint32_t) {
   if (request_sent_) {

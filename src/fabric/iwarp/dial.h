@@ -1,6 +1,7 @@
 #pragma once
-// The initiator's way to an open connection: TCP (or Unix) connect, MPA Request, MPA Reply. Answers its handler
-// once, from the loop; destroying it hangs up. Sends nothing behind the Request, reads nothing behind the Reply.
+// The initiator's way to an open connection: TCP (or Unix) connect, MPA Request, MPA Reply. Answers
+// its handler once, from the loop; destroying it hangs up. Sends nothing behind the Request, reads
+// nothing behind the Reply.
 
 #include "base/unique_fd.h"
 #include "fabric/fabric.h"
@@ -27,7 +28,8 @@ class Dial {
   int fd() const { return fd_.get(); }
 
  private:
-  Dial(Reactor& reactor, const Options& options, const ConnectRequest& request, DialHandler& handler);
+  Dial(Reactor& reactor, const Options& options, const ConnectRequest& request,
+       DialHandler& handler);
   std::error_code open(const PathAddress& address);
   void on_ready(std::uint32_t events);
   void on_timeout();

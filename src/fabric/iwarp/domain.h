@@ -1,9 +1,11 @@
 #pragma once
-// A protection domain and the memory registered in it. Registering and destroying happen on one thread while
-// no connection uses the domain; looking keys up, and gates, are for the threads of all its connections.
+// A protection domain and the memory registered in it. Registering and destroying happen on one
+// thread while no connection uses the domain; looking keys up, and gates, are for the threads of
+// all its connections.
 //
-// STag = index << 8 | key. The index names a slot, scattered over its 24 bits by a permutation of this domain;
-// the key changes with every registration of a slot, and each gets a random range of offsets (RFC 5042 6.1.1).
+// STag = index << 8 | key. The index names a slot, scattered over its 24 bits by a permutation of
+// this domain; the key changes with every registration of a slot, and each gets a random range of
+// offsets (RFC 5042 6.1.1).
 
 #include <atomic>
 #include <memory>
@@ -33,7 +35,8 @@ class IndexPermutation {
 inline constexpr std::uint32_t kFirstWindowSlot = 1U << 23;
 inline constexpr std::uint32_t kWindowSlots = 1U << 23;
 
-// Page-aligned start of a range of offsets: neither it nor its end, for any length that can exist, passes 2^63.
+// Page-aligned start of a range of offsets: neither it nor its end, for any length that can exist,
+// passes 2^63.
 std::uint64_t random_base(Random& random);
 
 class IwarpMemory;
@@ -61,7 +64,8 @@ class IwarpDomain final : public Domain {
   std::vector<std::uint32_t> free_;  // oldest first, so that reuse is slow
 };
 
-// Mapped, with an inaccessible page on either side, absent from core dumps and from child processes.
+// Mapped, with an inaccessible page on either side, absent from core dumps and from child
+// processes.
 class IwarpMemory final : public Memory {
  public:
   IwarpMemory(IwarpDomain& domain, std::uint32_t slot, std::uint32_t stag, std::uint64_t base,

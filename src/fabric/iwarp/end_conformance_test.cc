@@ -1,4 +1,5 @@
-// Conformance of the end of a stream (RFC 5040 section 5.4, RFC 5041 section 6.2), whoever brings it about.
+// Conformance of the end of a stream (RFC 5040 section 5.4, RFC 5041 section 6.2), whoever brings
+// it about.
 
 #include "fabric/iwarp/scripted_peer.h"
 
@@ -17,7 +18,8 @@ Frame terminate_frame(std::string_view payload) {
 void expect_flushed_in_order(Stage& stage, std::size_t receives) {
   ASSERT_TRUE(stage.run_until([&] { return stage.us().closed; }));
   ASSERT_EQ(stage.us().flushed.size(), receives);
-  for (std::size_t i = 1; i < receives; ++i) EXPECT_LT(stage.us().flushed[i - 1], stage.us().flushed[i]);
+  for (std::size_t i = 1; i < receives; ++i)
+    EXPECT_LT(stage.us().flushed[i - 1], stage.us().flushed[i]);
 }
 
 TEST(IwarpConformance, termination) {
@@ -25,8 +27,9 @@ TEST(IwarpConformance, termination) {
     const char* payload;
     Errc why;
   };
-  for (const Case& c : {Case{"1101C000", Errc::peer_terminated}, Case{"02020300", Errc::peer_terminated},
-                        Case{"20060000", Errc::peer_lacks_immediate}, Case{"", Errc::peer_terminated}}) {
+  for (const Case& c :
+       {Case{"1101C000", Errc::peer_terminated}, Case{"02020300", Errc::peer_terminated},
+        Case{"20060000", Errc::peer_lacks_immediate}, Case{"", Errc::peer_terminated}}) {
     Stage stage;
     stage.start();
     stage.post_receives(3);

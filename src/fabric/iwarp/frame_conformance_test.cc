@@ -1,4 +1,5 @@
-// Conformance of framing (RFC 5044 sections 4 and 6) and of the headers (RFC 5041 section 4, RFC 5040 section 4).
+// Conformance of framing (RFC 5044 sections 4 and 6) and of the headers (RFC 5041 section 4, RFC
+// 5040 section 4).
 
 #include <cstring>
 
@@ -17,7 +18,8 @@ struct Sink final : ReceiveSink {
   std::string events;
   void on_receive(const ReceiveEvent& event) override {
     events += event.kind == ReceiveEvent::Kind::send ? "S" : "I";
-    events += std::to_string(event.cookie) + ":" + std::to_string(event.immediate) + ":" + to_hex(event.bytes) + " ";
+    events += std::to_string(event.cookie) + ":" + std::to_string(event.immediate) + ":" +
+              to_hex(event.bytes) + " ";
   }
 };
 
@@ -27,8 +29,8 @@ constexpr std::size_t kGround = 80 * 1024;
 struct Ground {
   SystemRandom random;
   IwarpDomain domain{random};
-  std::unique_ptr<Memory> memory =
-      std::move(*domain.register_memory({.size = kGround, .access = Access::remote_write, .chunk_size = 0}));
+  std::unique_ptr<Memory> memory = std::move(
+      *domain.register_memory({.size = kGround, .access = Access::remote_write, .chunk_size = 0}));
   RemoteSpan span() const { return memory->remote(0, kGround); }
   Bytes contents() const { return {memory->bytes().begin(), memory->bytes().end()}; }
 };
@@ -38,7 +40,8 @@ struct Machine {
   explicit Machine(Ground& ground, const ReceiverOptions& options = {})
       : keys(ground.domain, ground.random, 4), receiver(keys, receives, sink, options) {
     std::memset(ground.memory->bytes().data(), 0, kGround);
-    for (std::uint64_t i = 1; i <= 512; ++i) receives.push({std::span(buffers).subspan(i * 128, 128), i});
+    for (std::uint64_t i = 1; i <= 512; ++i)
+      receives.push({std::span(buffers).subspan(i * 128, 128), i});
   }
   Keys keys;
   ReceiveQueue receives{512};
@@ -68,11 +71,15 @@ TEST(IwarpConformance, fpdu_vectors) {
   const iovec zero_part{const_cast<std::byte*>(zeros.data()), zeros.size()};
   const iovec hello_part{const_cast<std::byte*>(hello.data()), hello.size()};
   out.push({.op = Work::Op::send, .local = {&zero_part, 1}, .remote = {}});
-  out.push({.op = Work::Op::write, .local = {&hello_part, 1}, .remote = {.address = 0x1000, .key = 0x7F0FC601}});
+  out.push({.op = Work::Op::write,
+            .local = {&hello_part, 1},
+            .remote = {.address = 0x1000, .key = 0x7F0FC601}});
   out.push({.op = Work::Op::send, .local = {}, .remote = {}});
-  out.push({.op = Work::Op::send_invalidate, .local = {}, .remote = {}, .invalidate_key = 0x4ED01001});
+  out.push(
+      {.op = Work::Op::send_invalidate, .local = {}, .remote = {}, .invalidate_key = 0x4ED01001});
   const std::string sent = to_hex(gathered(out));
-  EXPECT_EQ(sent.substr(0, 96), "002A414300000000000000000000000100000000" + std::string(48, '0') + "B7243EC3");
+  EXPECT_EQ(sent.substr(0, 96),
+            "002A414300000000000000000000000100000000" + std::string(48, '0') + "B7243EC3");
   EXPECT_EQ(sent.substr(96, 56), "0013C1407F0FC601000000000000100068656C6C6F000000624549BE");
   EXPECT_EQ(sent.substr(152 + 48), "001241444ED01001000000000000000300000000DDE89D63");
   Transmitter immediate({.crc = true, .depth = 1});
@@ -135,7 +142,8 @@ TEST(IwarpConformance, fpdu_crc_bad_in_a_large_frame_delivers_nothing) {
     Options options;
     options.crc = policy;
     Stage stage(options);
-    const auto memory = std::move(*stage.domain().register_memory({.size = 1 << 17, .access = Access::remote_write, .chunk_size = 0}));
+    const auto memory = std::move(*stage.domain().register_memory(
+        {.size = 1 << 17, .access = Access::remote_write, .chunk_size = 0}));
     stage.start();
     stage.post_receives(1);
     Bytes bad = write_frame(memory->remote(0, 1 << 17), 0, pattern(60000)).bytes();
@@ -143,7 +151,9 @@ TEST(IwarpConformance, fpdu_crc_bad_in_a_large_frame_delivers_nothing) {
     stage.send(bad + immediate_frame(1, 1).bytes());
     stage.expect_dies(terminate::kMpaCrc);
     EXPECT_TRUE(stage.us().messages.empty());
-    if (policy == CrcPolicy::strict) { EXPECT_EQ(Bytes(memory->bytes().begin(), memory->bytes().end()), Bytes(1 << 17)); }
+    if (policy == CrcPolicy::strict) {
+      EXPECT_EQ(Bytes(memory->bytes().begin(), memory->bytes().end()), Bytes(1 << 17));
+    }
   }
 }
 
@@ -158,7 +168,8 @@ TEST(IwarpConformance, fpdu_short) {
 
 TEST(IwarpConformance, fpdu_large) {
   Stage stage;
-  const auto memory = std::move(*stage.domain().register_memory({.size = 1 << 18, .access = Access::remote_write, .chunk_size = 0}));
+  const auto memory = std::move(*stage.domain().register_memory(
+      {.size = 1 << 18, .access = Access::remote_write, .chunk_size = 0}));
   const RemoteSpan all = memory->remote(0, 1 << 18);
   stage.start();
   stage.post_receives(2);
@@ -171,12 +182,14 @@ TEST(IwarpConformance, fpdu_large) {
   // What we send keeps the limit.
   const Bytes bytes = pattern(300000);
   const iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
-  const Work work{.op = Work::Op::write, .local = {&part, 1}, .remote = {.address = 0x1000, .key = 7}};
+  const Work work{
+      .op = Work::Op::write, .local = {&part, 1}, .remote = {.address = 0x1000, .key = 7}};
   ASSERT_FALSE(stage.connection().post({&work, 1}));
   const Bytes got = stage.read(300000 + 5 * 20);
   std::size_t at = 0, frames = 0;
   while (at < got.size()) {
-    const std::size_t length = std::to_integer<std::size_t>(got[at]) << 8 | std::to_integer<std::size_t>(got[at + 1]);
+    const std::size_t length =
+        std::to_integer<std::size_t>(got[at]) << 8 | std::to_integer<std::size_t>(got[at + 1]);
     EXPECT_LE(length, wire::kUlpduMax);
     at += wire::fpdu_size(length);
     ++frames;
@@ -191,7 +204,8 @@ Bytes mixture(const RemoteSpan& memory) {
   std::uint32_t sequence = 1;
   for (std::uint32_t i = 0; i < 50; ++i) {
     const std::size_t size = i % 10 == 9 ? 20000 + i : i * 5;
-    if (size > 0) all = std::move(all) + write_frame(memory, i * 1000, pattern(size), false).bytes();
+    if (size > 0)
+      all = std::move(all) + write_frame(memory, i * 1000, pattern(size), false).bytes();
     all = std::move(all) + write_frame(memory, i * 1000 + size, pattern(i % 7 + 1)).bytes();
     all = std::move(all) + immediate_frame(sequence++, i).bytes();
     all = std::move(all) + send_frame(sequence, pattern(40), 0, false).bytes();
@@ -222,7 +236,8 @@ TEST(IwarpConformance, fpdu_cuts) {
       }
       EXPECT_TRUE(same(machine)) << "pieces of " << step;
     }
-    // Every byte of the first frames, then one in many; where the long frames are the same states come again.
+    // Every byte of the first frames, then one in many; where the long frames are the same states
+    // come again.
     for (std::size_t cut = 0; cut < bytes.size(); cut += cut < 700 ? 1 : 977) {
       Machine machine(ground, options);
       machine.receiver.feed(bytes.first(cut));
@@ -234,7 +249,8 @@ TEST(IwarpConformance, fpdu_cuts) {
 
 TEST(IwarpConformance, ddp_reserved_bits) {
   Stage stage;
-  const auto memory = std::move(*stage.domain().register_memory({.size = 4096, .access = Access::remote_write, .chunk_size = 0}));
+  const auto memory = std::move(*stage.domain().register_memory(
+      {.size = 4096, .access = Access::remote_write, .chunk_size = 0}));
   stage.start();
   stage.post_receives(1);
   Frame write = write_frame(memory->remote(0, 4096), 0, pattern(16));

@@ -9,8 +9,8 @@
 
 namespace rnbd::fabric::iwarp {
 
-IwarpIncoming::IwarpIncoming(UniqueFd fd, const wire::MpaReader& request, Address local, Address peer,
-                             TimePoint arrived)
+IwarpIncoming::IwarpIncoming(UniqueFd fd, const wire::MpaReader& request, Address local,
+                             Address peer, TimePoint arrived)
     : fd_(std::move(fd)),
       request_(request),
       local_(std::move(local)),

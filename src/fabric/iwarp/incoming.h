@@ -11,7 +11,8 @@ namespace rnbd::fabric::iwarp {
 
 class IwarpIncoming final : public IncomingConnection {
  public:
-  IwarpIncoming(UniqueFd fd, const wire::MpaReader& request, Address local, Address peer, TimePoint arrived);
+  IwarpIncoming(UniqueFd fd, const wire::MpaReader& request, Address local, Address peer,
+                TimePoint arrived);
   ~IwarpIncoming() override;
 
   std::span<const std::byte> private_data() const override { return request_.frame().user_data; }
@@ -20,8 +21,8 @@ class IwarpIncoming final : public IncomingConnection {
 
   TimePoint arrived() const { return arrived_; }
   // Answers the Request; after a yes the connection is open and `crc` says how.
-  std::error_code answer(bool accepted, std::span<const std::byte> private_data, const Options& options,
-                         bool& crc);
+  std::error_code answer(bool accepted, std::span<const std::byte> private_data,
+                         const Options& options, bool& crc);
   bool wants_markers() const { return request_.frame().markers; }
   UniqueFd take_fd() { return std::move(fd_); }
 

@@ -27,7 +27,8 @@ Result<std::unique_ptr<Domain>> IwarpFabric::create_domain(const IncomingConnect
   return std::make_unique<IwarpDomain>(random_);
 }
 
-Result<std::unique_ptr<Connection>> IwarpFabric::connect(const ConnectRequest& request, Domain& domain,
+Result<std::unique_ptr<Connection>> IwarpFabric::connect(const ConnectRequest& request,
+                                                         Domain& domain,
                                                          const ConnectionOptions& options,
                                                          ConnectionHandler& handler) {
   auto connection = std::make_unique<IwarpConnection>(
@@ -42,7 +43,8 @@ Result<std::unique_ptr<Connection>> IwarpFabric::accept(std::unique_ptr<Incoming
                                                         const ConnectionOptions& options,
                                                         ConnectionHandler& handler) {
   auto& incoming = static_cast<IwarpIncoming&>(*request);
-  if (reactor_.now() - incoming.arrived() > options_.decision_timeout) return fail(Errc::handshake_timeout);
+  if (reactor_.now() - incoming.arrived() > options_.decision_timeout)
+    return fail(Errc::handshake_timeout);
   bool crc = true;
   if (const auto error = incoming.answer(true, private_data, options_, crc)) return fail(error);
   auto connection = std::make_unique<IwarpConnection>(
@@ -58,7 +60,8 @@ void IwarpFabric::reject(std::unique_ptr<IncomingConnection> request,
   if (!incoming.answer(false, private_data, options_, crc)) lingering_->add(incoming.take_fd());
 }
 
-Result<std::unique_ptr<Listener>> IwarpFabric::listen(const Address& address, ListenHandler& handler) {
+Result<std::unique_ptr<Listener>> IwarpFabric::listen(const Address& address,
+                                                      ListenHandler& handler) {
   return IwarpListener::open(reactor_, options_, address, *lingering_, handler);
 }
 

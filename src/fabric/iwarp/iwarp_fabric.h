@@ -1,7 +1,8 @@
 #pragma once
-// RDMA semantics in userspace over a byte stream: a standard iWARP endpoint (MPA RFC 5044 and 6581, DDP 5041,
-// RDMAP 5040, Immediate Data 7306) on TCP, and the same bytes on Unix sockets. One fabric per reactor; it and
-// everything it makes live on that reactor's thread, except IncomingConnection, which may move.
+// RDMA semantics in userspace over a byte stream: a standard iWARP endpoint (MPA RFC 5044 and 6581,
+// DDP 5041, RDMAP 5040, Immediate Data 7306) on TCP, and the same bytes on Unix sockets. One fabric
+// per reactor; it and everything it makes live on that reactor's thread, except IncomingConnection,
+// which may move.
 
 #include <memory>
 

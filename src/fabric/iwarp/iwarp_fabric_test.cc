@@ -17,11 +17,15 @@ namespace {
 
 using scripted::Recorder;
 
-Address address(std::string_view text, std::uint16_t port = 0) { return Address::parse(text, port).value(); }
+Address address(std::string_view text, std::uint16_t port = 0) {
+  return Address::parse(text, port).value();
+}
 
 struct AnswerElsewhere final : ListenHandler {
   std::function<void(std::unique_ptr<IncomingConnection>)> answer;
-  void on_connect_request(std::unique_ptr<IncomingConnection> request) override { answer(std::move(request)); }
+  void on_connect_request(std::unique_ptr<IncomingConnection> request) override {
+    answer(std::move(request));
+  }
 };
 
 TEST(IwarpFabric, ARequestMayBeAcceptedOnAnotherReactor) {
@@ -31,7 +35,8 @@ TEST(IwarpFabric, ARequestMayBeAcceptedOnAnotherReactor) {
   IwarpFabric fabric_here(*here), fabric_there(*there);
   const auto domain_here = std::move(*fabric_here.create_domain(nullptr));
   const auto domain_there = std::move(*fabric_there.create_domain(nullptr));
-  auto memory = std::move(*domain_there->register_memory({.size = 1 << 20, .access = Access::remote_write, .chunk_size = 0}));
+  auto memory = std::move(*domain_there->register_memory(
+      {.size = 1 << 20, .access = Access::remote_write, .chunk_size = 0}));
   Recorder client, server;
   std::unique_ptr<Connection> client_end, server_end;
   server.on_message = [&](const ReceiveEvent& event) {  // answers each immediate with its successor
@@ -43,14 +48,17 @@ TEST(IwarpFabric, ARequestMayBeAcceptedOnAnotherReactor) {
     // Shared: std::function wants to be copied, the request has one owner at a time.
     auto kept = std::make_shared<std::unique_ptr<IncomingConnection>>(std::move(request));
     there->post([&, kept] {
-      server_end = std::move(*fabric_there.accept(std::move(*kept), *domain_there, {}, {.send_depth = 8, .receive_depth = 8, .windows = 0}, server));
+      server_end = std::move(
+          *fabric_there.accept(std::move(*kept), *domain_there, {},
+                               {.send_depth = 8, .receive_depth = 8, .windows = 0}, server));
       for (std::uint64_t i = 1; i <= 8; ++i) EXPECT_FALSE(server_end->post_receive({}, i));
     });
   };
   const auto listener = std::move(*fabric_here.listen(address("ip:127.0.0.1"), door));
   ConnectRequest request;
   request.address.destination = listener->local_address();
-  client_end = std::move(*fabric_here.connect(request, *domain_here, {.send_depth = 8, .receive_depth = 8, .windows = 0}, client));
+  client_end = std::move(*fabric_here.connect(
+      request, *domain_here, {.send_depth = 8, .receive_depth = 8, .windows = 0}, client));
   for (std::uint64_t i = 1; i <= 8; ++i) EXPECT_FALSE(client_end->post_receive({}, i));
   ASSERT_TRUE(testing::run_until(*here, [&] { return client.connected; }));
   std::vector<std::byte> data(300000, std::byte{9});
@@ -78,7 +86,8 @@ TEST(IwarpFabric, AUnixSocketFileLeftBehindIsTakenOverAndALiveOneIsNot) {
   auto reactor = std::move(*Reactor::create({}));
   IwarpFabric fabric(*reactor);
   AnswerElsewhere door;
-  const std::string path = ::testing::TempDir() + "rnbd-iwarp-" + std::to_string(::getpid()) + ".sock";
+  const std::string path =
+      ::testing::TempDir() + "rnbd-iwarp-" + std::to_string(::getpid()) + ".sock";
   const Address where = address("unix:" + path);
   {
     UniqueFd left = std::move(*make_socket(AF_UNIX));
@@ -94,7 +103,8 @@ TEST(IwarpFabric, AUnixSocketFileLeftBehindIsTakenOverAndALiveOneIsNot) {
 }
 
 TEST(IwarpFabric, CrcIsLeftOutOnlyWithinOneMachineOrByOrder) {
-  const Address loop = address("ip:127.0.0.1"), local = address("ip:10.1.1.1"), remote = address("ip:10.1.1.2");
+  const Address loop = address("ip:127.0.0.1"), local = address("ip:10.1.1.1"),
+                remote = address("ip:10.1.1.2");
   EXPECT_FALSE(demands_crc(CrcPolicy::automatic, loop, loop));
   EXPECT_FALSE(demands_crc(CrcPolicy::automatic, local, local));
   EXPECT_FALSE(demands_crc(CrcPolicy::automatic, address("unix:/x"), address("unix:/x")));
@@ -118,9 +128,11 @@ TEST(IwarpFabric, TheSourceAddressIsUsedOrRefused) {
   (*made)->close({});
   EXPECT_TRUE(stage.run_until([&] { return client.closed && stage.us().closed; }));
   request.address.source = address("ip:192.0.2.1");  // not ours
-  EXPECT_EQ(stage.fabric().connect(request, stage.domain(), {}, client).error(), from_errno(EADDRNOTAVAIL));
+  EXPECT_EQ(stage.fabric().connect(request, stage.domain(), {}, client).error(),
+            from_errno(EADDRNOTAVAIL));
   request.address.source = address("ip:::1");
-  EXPECT_EQ(stage.fabric().connect(request, stage.domain(), {}, client).error(), from_errno(EAFNOSUPPORT));
+  EXPECT_EQ(stage.fabric().connect(request, stage.domain(), {}, client).error(),
+            from_errno(EAFNOSUPPORT));
 }
 
 TEST(IwarpFabric, TheLowHalfCarriesTheImmediateIfSaidSo) {

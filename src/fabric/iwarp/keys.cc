@@ -9,7 +9,8 @@ namespace rnbd::fabric::iwarp {
 namespace {
 
 // The range check of every registration, subtracting so that nothing can overflow.
-KeyFault check_range(std::uint64_t base, std::uint64_t length, std::uint64_t offset, std::uint64_t n) {
+KeyFault check_range(std::uint64_t base, std::uint64_t length, std::uint64_t offset,
+                     std::uint64_t n) {
   if (n > std::numeric_limits<std::uint64_t>::max() - offset) return KeyFault::wrap;
   if (offset < base || offset - base > length) return KeyFault::bounds;
   return n <= length - (offset - base) ? KeyFault::none : KeyFault::bounds;
@@ -22,7 +23,10 @@ const IwarpMemory* find_memory(const IwarpDomain& domain, std::uint32_t stag) {
 }  // namespace
 
 Keys::Keys(const IwarpDomain& domain, Random& random, std::uint32_t windows)
-    : domain_(domain), random_(random), windows_(windows), stride_(std::bit_ceil(std::max(windows, 1U))) {
+    : domain_(domain),
+      random_(random),
+      windows_(windows),
+      stride_(std::bit_ceil(std::max(windows, 1U))) {
   RNBD_ASSERT(windows < kWindowSlots);
   for (Window& window : windows_) window.epoch = static_cast<std::uint32_t>(random.next());
 }
@@ -64,7 +68,8 @@ const Keys::Window* Keys::find_window(std::uint32_t stag) const {
   return stag_of(window) == stag ? &windows_[window] : nullptr;
 }
 
-KeyFault Keys::resolve(std::uint32_t stag, std::uint64_t offset, std::uint64_t n, Cursor& target) const {
+KeyFault Keys::resolve(std::uint32_t stag, std::uint64_t offset, std::uint64_t n,
+                       Cursor& target) const {
   if (const Window* window = find_window(stag)) {
     const KeyFault fault = check_range(window->base, window->length, offset, n);
     if (fault == KeyFault::none) target = Cursor(window->parts, offset - window->base);

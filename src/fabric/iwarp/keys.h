@@ -1,6 +1,6 @@
 #pragma once
-// The keys a peer may use on one connection: the memories of its domain, and this connection's own windows.
-// Lives on the connection's loop.
+// The keys a peer may use on one connection: the memories of its domain, and this connection's own
+// windows. Lives on the connection's loop.
 
 #include <vector>
 
@@ -33,8 +33,8 @@ class Keys {
   void invalidate(std::uint32_t stag);  // of an exposed window
 
  private:
-  // A window uses the slots window + k * stride_ in turn, for k = epoch >> 8, with the key epoch & 255: it is
-  // long until an STag comes back.
+  // A window uses the slots window + k * stride_ in turn, for k = epoch >> 8, with the key epoch &
+  // 255: it is long until an STag comes back.
   struct Window {
     bool exposed = false;
     std::uint32_t epoch = 0;

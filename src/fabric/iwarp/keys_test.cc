@@ -61,7 +61,9 @@ TEST(Keys, EveryExposureHasItsOwnKeyForALongTime) {
 TEST(Keys, RangesAreCheckedWithoutOverflow) {
   Ground g;
   const RemoteSpan span = *g.keys.expose(0, g.parts);
-  const auto resolve = [&](std::uint64_t offset, std::uint64_t n) { return g.keys.resolve(span.key, offset, n, g.cursor); };
+  const auto resolve = [&](std::uint64_t offset, std::uint64_t n) {
+    return g.keys.resolve(span.key, offset, n, g.cursor);
+  };
   EXPECT_EQ(resolve(span.address, 80), KeyFault::none);
   EXPECT_EQ(resolve(span.address, 81), KeyFault::bounds);
   EXPECT_EQ(resolve(span.address - 1, 2), KeyFault::bounds);
@@ -75,7 +77,8 @@ TEST(Keys, AMemoryRegisteredInAFreedSlotHasANewKey) {
   Ground g;
   std::set<std::uint32_t> keys;
   for (int i = 0; i < 1000; ++i) {
-    auto memory = std::move(*g.domain.register_memory({.size = 1, .access = Access::remote_write, .chunk_size = 0}));
+    auto memory = std::move(
+        *g.domain.register_memory({.size = 1, .access = Access::remote_write, .chunk_size = 0}));
     keys.insert(memory->remote(0, 1).key);
   }
   EXPECT_EQ(keys.size(), 1000U);
@@ -83,7 +86,8 @@ TEST(Keys, AMemoryRegisteredInAFreedSlotHasANewKey) {
 
 TEST(Memory, IsGuardedOnBothSides) {
   Ground g;
-  auto memory = std::move(*g.domain.register_memory({.size = 4096, .access = Access::remote_write, .chunk_size = 0}));
+  auto memory = std::move(
+      *g.domain.register_memory({.size = 4096, .access = Access::remote_write, .chunk_size = 0}));
   volatile std::byte* start = memory->bytes().data();
   EXPECT_DEATH(start[4096] = std::byte{1}, "");
   EXPECT_DEATH(*(start - 1) = std::byte{1}, "");

@@ -1,7 +1,8 @@
 #pragma once
-// The end of a connection that is not to be reset: our FIN, then whatever the peer still sends is read and
-// dropped until its FIN. Closing earlier would make TCP answer unread bytes with a reset, and that can destroy
-// what the peer has not read yet, our Terminate for one. Bounded in time and bytes.
+// The end of a connection that is not to be reset: our FIN, then whatever the peer still sends is
+// read and dropped until its FIN. Closing earlier would make TCP answer unread bytes with a reset,
+// and that can destroy what the peer has not read yet, our Terminate for one. Bounded in time and
+// bytes.
 
 #include <cstddef>
 

@@ -21,7 +21,8 @@ constexpr Duration kRetryDelay = std::chrono::milliseconds(100);
 
 struct LingeringSockets::Entry final : Linger {
   Entry(Reactor& reactor, const Options& options)
-      : Linger(reactor, options, [](void* self) { delete static_cast<Entry*>(self); }, this) {}
+      : Linger(
+            reactor, options, [](void* self) { delete static_cast<Entry*>(self); }, this) {}
 };
 
 LingeringSockets::~LingeringSockets() {
@@ -95,7 +96,8 @@ Result<std::unique_ptr<Listener>> IwarpListener::open(Reactor& reactor, const Op
   if (!made) return fail(made.error());
   listener->fd_ = std::move(*made);
   const int fd = listener->fd_.get();
-  tune_socket(fd, address.family(), options);  // buffer sizes must be known before the TCP handshake
+  tune_socket(fd, address.family(),
+              options);  // buffer sizes must be known before the TCP handshake
   const auto error = address.is_unix() ? listener->bind_unix(address) : listener->bind(address);
   if (error) return fail(error);
   if (::listen(fd, options.listen_backlog) != 0) return fail_errno(errno);
@@ -107,7 +109,8 @@ Result<std::unique_ptr<Listener>> IwarpListener::open(Reactor& reactor, const Op
 std::error_code IwarpListener::bind(const Address& address) {
   const int yes = 1;
   if (!address.is_unix()) ::setsockopt(fd_.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-  return ::bind(fd_.get(), address.data(), address.length()) == 0 ? std::error_code{} : from_errno(errno);
+  return ::bind(fd_.get(), address.data(), address.length()) == 0 ? std::error_code{}
+                                                                  : from_errno(errno);
 }
 
 // A socket file of which nobody listens any more is a leftover, and taken over.
@@ -116,7 +119,7 @@ std::error_code IwarpListener::bind_unix(const Address& address) {
   const bool in_file_system = name->sun_path[0] != '\0';
   auto error = bind(address);
   if (error == from_errno(EADDRINUSE) && in_file_system) {
-    struct stat status{};
+    struct stat status {};
     auto probe = make_socket(AF_UNIX);
     const bool is_socket = ::lstat(name->sun_path, &status) == 0 && S_ISSOCK(status.st_mode);
     if (is_socket && probe && ::connect(probe->get(), address.data(), address.length()) != 0 &&
@@ -138,7 +141,9 @@ void IwarpListener::accept_some() {
       continue;
     }
     if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-      if (!retry_.armed()) log_warning("cannot accept on {}: {}", local_.to_string_with_port(), from_errno(errno).message());
+      if (!retry_.armed())
+        log_warning("cannot accept on {}: {}", local_.to_string_with_port(),
+                    from_errno(errno).message());
       retry_.arm_after(kRetryDelay);
       return;
     }

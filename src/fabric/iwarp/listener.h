@@ -1,5 +1,6 @@
 #pragma once
-// Accepts sockets and reads one MPA Request from each, in bounded time and number, then hands it on.
+// Accepts sockets and reads one MPA Request from each, in bounded time and number, then hands it
+// on.
 
 #include <map>
 #include <string>
@@ -15,7 +16,8 @@ namespace rnbd::fabric::iwarp {
 // Takes refused peers, whose end outlives everyone who knew them.
 class LingeringSockets {
  public:
-  LingeringSockets(Reactor& reactor, const Options& options) : reactor_(reactor), options_(options) {}
+  LingeringSockets(Reactor& reactor, const Options& options)
+      : reactor_(reactor), options_(options) {}
   ~LingeringSockets();
   void add(UniqueFd fd);
 

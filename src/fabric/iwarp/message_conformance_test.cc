@@ -12,10 +12,12 @@ using wire::TerminateCause;
 
 constexpr std::size_t kSize = 8192;
 
-// A stage with memory of kSize bytes, guarded on both sides by the rest of a larger registration's pattern.
+// A stage with memory of kSize bytes, guarded on both sides by the rest of a larger registration's
+// pattern.
 struct Target {
   explicit Target(Stage& stage, Access access = Access::remote_write, std::size_t chunk = 0) {
-    memory = std::move(*stage.domain().register_memory({.size = kSize, .access = access, .chunk_size = chunk}));
+    memory = std::move(
+        *stage.domain().register_memory({.size = kSize, .access = access, .chunk_size = chunk}));
     span = memory->remote(0, kSize);
   }
   bool untouched() const { return std::ranges::equal(memory->bytes(), Bytes(kSize)); }
@@ -23,7 +25,8 @@ struct Target {
   RemoteSpan span;
 };
 
-void expect_fault(const std::vector<Frame>& frames, const TerminateCause& cause, std::size_t delivered = 0) {
+void expect_fault(const std::vector<Frame>& frames, const TerminateCause& cause,
+                  std::size_t delivered = 0) {
   SCOPED_TRACE(wire::terminate_name(cause));
   Stage stage;
   stage.start();
@@ -44,13 +47,16 @@ TEST(IwarpConformance, untagged_sequence) {
   expect_fault({send_frame(1, {}), send_frame(1, {})}, terminate::kUntaggedSequence, 1);
   expect_fault({immediate_frame(1, 1), send_frame(3, {})}, terminate::kUntaggedSequence, 1);
   expect_fault({send_frame(1, pattern(4), 4)}, terminate::kUntaggedOffset);
-  expect_fault({send_frame(1, pattern(4), 0, false), send_frame(1, pattern(4), 5)}, terminate::kUntaggedOffset);
-  expect_fault({send_frame(1, pattern(4), 0, false), send_frame(2, pattern(4))}, terminate::kUntaggedSequence);
+  expect_fault({send_frame(1, pattern(4), 0, false), send_frame(1, pattern(4), 5)},
+               terminate::kUntaggedOffset);
+  expect_fault({send_frame(1, pattern(4), 0, false), send_frame(2, pattern(4))},
+               terminate::kUntaggedSequence);
 }
 
 TEST(IwarpConformance, untagged_buffer) {
   expect_fault({send_frame(1, pattern(65))}, terminate::kUntaggedTooLong);
-  expect_fault({send_frame(1, pattern(60), 0, false), send_frame(1, pattern(5), 60)}, terminate::kUntaggedTooLong);
+  expect_fault({send_frame(1, pattern(60), 0, false), send_frame(1, pattern(5), 60)},
+               terminate::kUntaggedTooLong);
   Options options;
   options.receive_grace = 200ms;
   {
@@ -88,16 +94,21 @@ TEST(IwarpConformance, tagged_bounds) {
       stage.post_receives(1);
       // As a second segment it must continue the first, so that one starts as far before.
       const bool possible = second && c.offset >= 4 && c.offset <= kSize;
-      const Bytes first = possible ? write_frame(target.span, c.offset - 4, pattern(4), false).bytes() : Bytes();
-      stage.send(first + write_frame(target.span, c.offset, pattern(c.size)).bytes() + immediate_frame(1, 9).bytes());
+      const Bytes first =
+          possible ? write_frame(target.span, c.offset - 4, pattern(4), false).bytes() : Bytes();
+      stage.send(first + write_frame(target.span, c.offset, pattern(c.size)).bytes() +
+                 immediate_frame(1, 9).bytes());
       if (c.cause != nullptr) {
         stage.expect_dies(*c.cause);
-        if (!possible) { EXPECT_TRUE(target.untouched()); }
+        if (!possible) {
+          EXPECT_TRUE(target.untouched());
+        }
         EXPECT_EQ(stage.us().why, Errc::remote_access);
         continue;
       }
       ASSERT_TRUE(stage.run_until([&] { return stage.us().messages.size() == 1; }));
-      EXPECT_TRUE(std::ranges::equal(target.memory->bytes().subspan(c.offset, c.size), pattern(c.size)));
+      EXPECT_TRUE(
+          std::ranges::equal(target.memory->bytes().subspan(c.offset, c.size), pattern(c.size)));
     }
   }
   Stage stage;
@@ -119,12 +130,15 @@ TEST(IwarpConformance, tagged_bounds) {
 
 TEST(IwarpConformance, tagged_keys) {
   enum { unknown_index, wrong_key, other_path, dead_window, read_only, shut_gate, zero };
-  for (const int which : {unknown_index, wrong_key, other_path, dead_window, read_only, shut_gate, zero}) {
+  for (const int which :
+       {unknown_index, wrong_key, other_path, dead_window, read_only, shut_gate, zero}) {
     SCOPED_TRACE(which);
     Stage stage;
-    Target target(stage, which == read_only ? Access::local_only : Access::remote_write, which == shut_gate ? 4096 : 0);
+    Target target(stage, which == read_only ? Access::local_only : Access::remote_write,
+                  which == shut_gate ? 4096 : 0);
     const auto other_domain = std::move(*stage.fabric().create_domain(nullptr));
-    const auto elsewhere = std::move(*other_domain->register_memory({.size = kSize, .access = Access::remote_write, .chunk_size = 0}));
+    const auto elsewhere = std::move(*other_domain->register_memory(
+        {.size = kSize, .access = Access::remote_write, .chunk_size = 0}));
     stage.start();
     Bytes window(64);
     const iovec part{window.data(), window.size()};
@@ -159,8 +173,17 @@ TEST(IwarpConformance, tagged_zero_length) {
 }
 
 TEST(IwarpConformance, message_interleave) {
-  enum { send_inside, immediate_inside, goes_back, other_stag, empty_writes, empty_sends, write_inside };
-  for (const int which : {send_inside, immediate_inside, goes_back, other_stag, empty_writes, empty_sends, write_inside}) {
+  enum {
+    send_inside,
+    immediate_inside,
+    goes_back,
+    other_stag,
+    empty_writes,
+    empty_sends,
+    write_inside
+  };
+  for (const int which : {send_inside, immediate_inside, goes_back, other_stag, empty_writes,
+                          empty_sends, write_inside}) {
     SCOPED_TRACE(which);
     Stage stage;
     Target target(stage), other(stage);
@@ -174,7 +197,9 @@ TEST(IwarpConformance, message_interleave) {
     if (which == other_stag) all = open_write + write_frame(other.span, 108, pattern(8)).bytes();
     if (which == empty_writes) all = write_frame(target.span, 0, {}, false).bytes();
     if (which == empty_sends) all = send_frame(1, {}, 0, false).bytes();
-    if (which == write_inside) all = send_frame(1, pattern(4), 0, false).bytes() + write_frame(target.span, 0, pattern(4)).bytes();
+    if (which == write_inside)
+      all = send_frame(1, pattern(4), 0, false).bytes() +
+            write_frame(target.span, 0, pattern(4)).bytes();
     stage.send(all);
     stage.expect_dies(terminate::kRdmapBadMessage);
     EXPECT_TRUE(stage.us().messages.empty());
@@ -183,7 +208,8 @@ TEST(IwarpConformance, message_interleave) {
 
 TEST(IwarpConformance, immediate_forms) {
   Stage stage;
-  const auto memory = std::move(*stage.domain().register_memory({.size = 1 << 17, .access = Access::remote_write, .chunk_size = 0}));
+  const auto memory = std::move(*stage.domain().register_memory(
+      {.size = 1 << 17, .access = Access::remote_write, .chunk_size = 0}));
   const RemoteSpan span = memory->remote(0, 1 << 17);
   stage.start();
   stage.post_receives(5);
@@ -194,10 +220,12 @@ TEST(IwarpConformance, immediate_forms) {
   };
   Frame solicited = immediate_frame(5, 5);
   solicited.op = 9;
-  const Bytes half(data.begin(), data.begin() + 65000), rest(data.begin() + 65000, data.begin() + 130000);
+  const Bytes half(data.begin(), data.begin() + 65000),
+      rest(data.begin() + 65000, data.begin() + 130000);
   const Bytes tail(data.begin() + 130000, data.end());
-  stage.send(immediate_frame(1, 1).bytes() + write_frame({}, 0, {}).bytes() + immediate_frame(2, 2).bytes() +
-             write_frame(span, 0, half, false).bytes() + write_frame(span, 65000, rest, false).bytes() +
+  stage.send(immediate_frame(1, 1).bytes() + write_frame({}, 0, {}).bytes() +
+             immediate_frame(2, 2).bytes() + write_frame(span, 0, half, false).bytes() +
+             write_frame(span, 65000, rest, false).bytes() +
              write_frame(span, 130000, tail).bytes() + immediate_frame(3, 3).bytes() +
              immediate_frame(4, 4, 0xffffffff).bytes() + solicited.bytes());
   ASSERT_TRUE(stage.run_until([&] { return stage.us().messages.size() == 5; }));
@@ -221,7 +249,9 @@ TEST(IwarpConformance, send_invalidate) {
   const iovec part{window.data(), window.size()};
   const RemoteSpan exposed = *stage.connection().expose(2, {&part, 1});
   bool dead = false;
-  stage.us().on_message = [&](const ReceiveEvent&) { dead = stage.connection().expose(2, {&part, 1}).has_value(); };
+  stage.us().on_message = [&](const ReceiveEvent&) {
+    dead = stage.connection().expose(2, {&part, 1}).has_value();
+  };
   Frame frame = send_frame(1, {});
   frame.op = 4;
   frame.stag = exposed.key;

@@ -36,7 +36,9 @@ TEST(IwarpConformance, mpa_accept_plain) {
   stage.listen();
   stage.peer_connects();
   const Bytes ours = pattern(56);
-  stage.decide = [&](std::unique_ptr<IncomingConnection> incoming) { stage.accept(std::move(incoming), ours); };
+  stage.decide = [&](std::unique_ptr<IncomingConnection> incoming) {
+    stage.accept(std::move(incoming), ours);
+  };
   stage.send(request({.revision = 1, .user_data = pattern(56)}));
   EXPECT_EQ(to_hex(stage.read(76)), kReplyKey + "00010038" + to_hex(ours));
 }
@@ -47,10 +49,13 @@ TEST(IwarpConformance, mpa_reject_data) {
     stage.listen();
     stage.peer_connects();
     const Bytes ours = pattern(56);
-    stage.decide = [&](std::unique_ptr<IncomingConnection> incoming) { stage.fabric().reject(std::move(incoming), ours); };
+    stage.decide = [&](std::unique_ptr<IncomingConnection> incoming) {
+      stage.fabric().reject(std::move(incoming), ours);
+    };
     stage.send(request({.enhanced = enhanced, .revision = 2, .user_data = pattern(56)}));
     EXPECT_TRUE(stage.read_end());
-    EXPECT_EQ(to_hex(stage.received()), kReplyKey + (enhanced ? "3002003C00000000" : "20020038") + to_hex(ours));
+    EXPECT_EQ(to_hex(stage.received()),
+              kReplyKey + (enhanced ? "3002003C00000000" : "20020038") + to_hex(ours));
     stage.fin();
     stage.settle();
   }
@@ -134,12 +139,17 @@ TEST(IwarpConformance, mpa_p2p) {
     Stage stage;
     stage.listen();
     stage.peer_connects();
-    stage.send(request({.enhanced = true, .peer_to_peer = true, .write_first = write_offered,
-                        .read_first = !write_offered, .read_depth_in = 1, .read_depth_out = wire::kMpaDepthMax,
+    stage.send(request({.enhanced = true,
+                        .peer_to_peer = true,
+                        .write_first = write_offered,
+                        .read_first = !write_offered,
+                        .read_depth_in = 1,
+                        .read_depth_out = wire::kMpaDepthMax,
                         .user_data = {}}));
     EXPECT_EQ(to_hex(stage.read(24)), kReplyKey + "10020004" + "BFFF8000");
     ASSERT_TRUE(stage.run_until([&] { return stage.us().connected; }));
-    ASSERT_FALSE(stage.connection().post(std::array{Work{.local = {}, .remote = {}, .immediate = 7}}));
+    ASSERT_FALSE(
+        stage.connection().post(std::array{Work{.local = {}, .remote = {}, .immediate = 7}}));
     stage.settle();
     EXPECT_TRUE(stage.received().empty());
     Frame opening = write_frame({}, 0, {});
@@ -155,7 +165,9 @@ TEST(IwarpConformance, mpa_early_bytes) {
     stage.listen();
     stage.peer_connects();
     std::unique_ptr<IncomingConnection> kept;
-    stage.decide = [&](std::unique_ptr<IncomingConnection> incoming) { kept = std::move(incoming); };
+    stage.decide = [&](std::unique_ptr<IncomingConnection> incoming) {
+      kept = std::move(incoming);
+    };
     stage.send(request({.enhanced = true, .user_data = {}}) + send_frame(1, pattern(8)).bytes());
     ASSERT_TRUE(stage.run_until([&] { return kept != nullptr; }));
     stage.accept(std::move(kept));
@@ -165,7 +177,11 @@ TEST(IwarpConformance, mpa_early_bytes) {
   }
   Stage stage;  // and we send nothing behind ours
   const Bytes ours = pattern(56);
-  EXPECT_EQ(to_hex(stage.we_connect(80, ours)), "4D504120494420526571204672616D65" "1002003C" "00000000" + to_hex(ours));
+  EXPECT_EQ(to_hex(stage.we_connect(80, ours)),
+            "4D504120494420526571204672616D65"
+            "1002003C"
+            "00000000" +
+                to_hex(ours));
   const Work early{.local = {}, .remote = {}, .immediate = 7};
   EXPECT_TRUE(stage.connection().post({&early, 1}));
   stage.settle();

@@ -17,7 +17,8 @@ bool crc_fits(std::span<const std::byte> crc_field, std::uint32_t value) {
 
 }  // namespace
 
-Receiver::Receiver(Keys& keys, ReceiveQueue& receives, ReceiveSink& sink, const ReceiverOptions& options)
+Receiver::Receiver(Keys& keys, ReceiveQueue& receives, ReceiveSink& sink,
+                   const ReceiverOptions& options)
     : keys_(keys),
       receives_(receives),
       sink_(sink),
@@ -115,8 +116,8 @@ Receiver::Status Receiver::parse() {
     met_large = met_large || (in_segment_ && segment_.payload > kWholeFrameMax);
     if (step == Step::wait) break;
   }
-  // Read sparingly while large payloads come, so that they can be received in place; freely again as soon
-  // as a full read held none.
+  // Read sparingly while large payloads come, so that they can be received in place; freely again
+  // as soon as a full read held none.
   if (met_large) large_frames_ = true;
   if (!met_large && !in_segment_ && read_was_full_) large_frames_ = false;
   if (status_ == Status::more) make_room();
@@ -202,11 +203,15 @@ Receiver::Step Receiver::open_segment(std::span<const std::byte> header, bool wh
 std::optional<Fault> Receiver::resolve_target(std::size_t n) {
   if (!segment_.tagged) return std::nullopt;
   switch (keys_.resolve(segment_.stag, segment_.offset + (segment_.payload - n), n, target_)) {
-    case KeyFault::none: return std::nullopt;
+    case KeyFault::none:
+      return std::nullopt;
     case KeyFault::stag:
-    case KeyFault::access: return Fault{wire::terminate::kTaggedStag, Errc::remote_access};
-    case KeyFault::wrap: return Fault{wire::terminate::kTaggedWrap, Errc::remote_access};
-    case KeyFault::bounds: return Fault{wire::terminate::kTaggedBounds, Errc::remote_access};
+    case KeyFault::access:
+      return Fault{wire::terminate::kTaggedStag, Errc::remote_access};
+    case KeyFault::wrap:
+      return Fault{wire::terminate::kTaggedWrap, Errc::remote_access};
+    case KeyFault::bounds:
+      return Fault{wire::terminate::kTaggedBounds, Errc::remote_access};
   }
   return Fault{wire::terminate::kLocalCatastrophe, Errc::remote_access};
 }

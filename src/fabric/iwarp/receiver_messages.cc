@@ -1,4 +1,5 @@
-// The half of Receiver that knows messages: in which order segments may come, and what a whole message does.
+// The half of Receiver that knows messages: in which order segments may come, and what a whole
+// message does.
 
 #include <limits>
 
@@ -34,7 +35,8 @@ std::optional<Fault> Receiver::check(const Segment& segment) {
 
 std::optional<Fault> Receiver::check_tagged(const Segment& segment) {
   if (open_ == Open::send) return framing(terminate::kRdmapBadMessage);
-  if (segment.payload == 0) return std::nullopt;  // STag and TO are not looked at (RFC 5041 section 5.2)
+  if (segment.payload == 0)
+    return std::nullopt;  // STag and TO are not looked at (RFC 5041 section 5.2)
   if (open_ == Open::write) {
     if (segment.stag != open_stag_ || segment.offset != next_offset_) {
       return framing(terminate::kRdmapBadMessage);
@@ -58,7 +60,8 @@ std::optional<Fault> Receiver::check_untagged(const Segment& segment) {
   }
   if (segment.offset != expected_offset) return framing(terminate::kUntaggedOffset);
   if (open_ == Open::send) {
-    const bool same = segment.op == open_op_ && (!segment.invalidates() || segment.stag == open_stag_);
+    const bool same =
+        segment.op == open_op_ && (!segment.invalidates() || segment.stag == open_stag_);
     if (!same) return framing(terminate::kRdmapBadMessage);
   }
   if (!receives_.empty()) {
@@ -73,10 +76,12 @@ std::optional<Fault> Receiver::check_untagged(const Segment& segment) {
 std::optional<Fault> Receiver::check_invalidation(const Segment& segment) const {
   if (!segment.invalidates()) return std::nullopt;
   switch (keys_.may_invalidate(segment.stag)) {
-    case Keys::Invalidation::allowed: return std::nullopt;
+    case Keys::Invalidation::allowed:
+      return std::nullopt;
     case Keys::Invalidation::unknown:
       return Fault{terminate::kRdmapCannotInvalidate, Errc::remote_access};
-    case Keys::Invalidation::not_a_window: break;
+    case Keys::Invalidation::not_a_window:
+      break;
   }
   return Fault{terminate::kRdmapStagNotInvalidatable, Errc::remote_access};
 }
@@ -124,7 +129,8 @@ void Receiver::deliver_send() {
   event.cookie = receive.cookie;
   event.bytes = receive.buffer.first(message_bytes_);
   if (segment_.invalidates()) {
-    // The key is dead before the message is seen (RFC 5040 section 5.3); we may have hidden it ourselves.
+    // The key is dead before the message is seen (RFC 5040 section 5.3); we may have hidden it
+    // ourselves.
     if (keys_.may_invalidate(segment_.stag) == Keys::Invalidation::allowed) {
       keys_.invalidate(segment_.stag);
     }

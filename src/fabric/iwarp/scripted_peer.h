@@ -1,6 +1,6 @@
 #pragma once
-// For the conformance tests: one end of ours on a reactor, and a peer that is a plain socket and a script of
-// bytes. Everything runs on the test's thread; nothing sleeps, every wait has a deadline.
+// For the conformance tests: one end of ours on a reactor, and a peer that is a plain socket and a
+// script of bytes. Everything runs on the test's thread; nothing sleeps, every wait has a deadline.
 
 #include <gtest/gtest.h>
 
@@ -27,7 +27,7 @@ Bytes operator+(Bytes left, const Bytes& right);
 
 // Frames as a peer may make them, right or wrong.
 struct Frame {
-  std::uint8_t ddp = wire::kDdpVersion;    // without T and L
+  std::uint8_t ddp = wire::kDdpVersion;      // without T and L
   std::uint8_t rdmap = wire::kRdmapVersion;  // without the opcode
   bool tagged = false;
   bool last = true;
@@ -69,7 +69,9 @@ class Recorder final : public ConnectionHandler {
  private:
   void on_connected(std::span<const std::byte> data) override;
   void on_rejected(std::span<const std::byte> data) override;
-  void on_done(std::uint64_t cookie, std::error_code error) override { dones.emplace_back(cookie, error); }
+  void on_done(std::uint64_t cookie, std::error_code error) override {
+    dones.emplace_back(cookie, error);
+  }
   void on_receive(const ReceiveEvent& event) override;
   void on_closed(std::error_code reason) override;
 };
@@ -84,23 +86,26 @@ class Stage : public ListenHandler {
   // Lets everything happen that is going to happen soon: for claims that something does not.
   void settle(Duration time = std::chrono::milliseconds(30));
 
-  // We listen, the peer connects. `decide` is what our side does with a request; by default it accepts.
+  // We listen, the peer connects. `decide` is what our side does with a request; by default it
+  // accepts.
   void listen();
   void peer_connects();
   std::function<void(std::unique_ptr<IncomingConnection>)> decide;
-  void accept(std::unique_ptr<IncomingConnection> incoming, std::span<const std::byte> private_data = {});
+  void accept(std::unique_ptr<IncomingConnection> incoming,
+              std::span<const std::byte> private_data = {});
   // Both, and a handshake with CRC as given: the peer is ready to send frames.
   void start(bool crc = true);
   // The peer listens, we connect: the Request has arrived when this returns.
   Bytes we_connect(std::size_t request_size, std::span<const std::byte> private_data = {});
 
-  void send(const Bytes& bytes);           // all of it, however long it takes
-  Bytes read(std::size_t bytes);           // exactly, or until the end
-  bool read_end();                         // reads and keeps everything to the end; true if it came orderly
+  void send(const Bytes& bytes);  // all of it, however long it takes
+  Bytes read(std::size_t bytes);  // exactly, or until the end
+  bool read_end();                // reads and keeps everything to the end; true if it came orderly
   const Bytes& received() const { return received_; }
   void fin();
   void reset();
-  // Our end says so in a Terminate, flushes and closes; nothing but the Terminate came after `before` bytes.
+  // Our end says so in a Terminate, flushes and closes; nothing but the Terminate came after
+  // `before` bytes.
   void expect_dies(const wire::TerminateCause& cause);
   void post_receives(std::size_t count, std::size_t size = 64);
 

@@ -1,4 +1,5 @@
-// The scripted peer itself (see scripted_peer.h); in a test file so that it is only in the test program.
+// The scripted peer itself (see scripted_peer.h); in a test file so that it is only in the test
+// program.
 
 #include "fabric/iwarp/scripted_peer.h"
 
@@ -50,7 +51,8 @@ Bytes operator+(Bytes left, const Bytes& right) {
 Bytes Frame::bytes() const {
   Bytes out(tagged ? sizeof(wire::TaggedHeader) : sizeof(wire::UntaggedHeader));
   const auto length = static_cast<std::uint16_t>(out.size() - 2 + payload.size());
-  const auto first = static_cast<std::uint8_t>(ddp | (tagged ? wire::kDdpTagged : 0) | (last ? wire::kDdpLast : 0));
+  const auto first = static_cast<std::uint8_t>(ddp | (tagged ? wire::kDdpTagged : 0) |
+                                               (last ? wire::kDdpLast : 0));
   const auto second = static_cast<std::uint8_t>(rdmap | op);
   if (tagged) {
     wire::store(out, wire::TaggedHeader{length, first, second, stag, offset});
@@ -126,8 +128,8 @@ void Recorder::on_rejected(std::span<const std::byte> data) {
 void Recorder::on_receive(const ReceiveEvent& event) {
   EXPECT_FALSE(closed);
   if (event.kind == ReceiveEvent::Kind::flushed) return flushed.push_back(event.cookie);
-  messages.push_back({event.kind, event.cookie, Bytes(event.bytes.begin(), event.bytes.end()), event.immediate,
-                      event.invalidated_key});
+  messages.push_back({event.kind, event.cookie, Bytes(event.bytes.begin(), event.bytes.end()),
+                      event.immediate, event.invalidated_key});
   if (on_message) on_message(event);
 }
 void Recorder::on_closed(std::error_code reason) {
@@ -136,7 +138,8 @@ void Recorder::on_closed(std::error_code reason) {
   why = reason;
 }
 
-Stage::Stage(Options options) : reactor_(make_reactor()), fabric_(std::make_unique<IwarpFabric>(*reactor_, options)) {
+Stage::Stage(Options options)
+    : reactor_(make_reactor()), fabric_(std::make_unique<IwarpFabric>(*reactor_, options)) {
   domain_ = std::move(*fabric_->create_domain(nullptr));
 }
 
@@ -151,7 +154,10 @@ bool Stage::run_until(const std::function<bool()>& done, Duration limit) {
   return done() || testing::run_until(*reactor_, done, limit);
 }
 
-void Stage::settle(Duration time) { testing::run_until(*reactor_, [] { return false; }, time); }
+void Stage::settle(Duration time) {
+  testing::run_until(
+      *reactor_, [] { return false; }, time);
+}
 
 void Stage::listen() {
   listener_ = std::move(*fabric_->listen(Address::parse("ip:127.0.0.1", 0).value(), *this));
@@ -166,7 +172,8 @@ void Stage::peer_connects() {
   ended_ = ended_orderly_ = false;
 }
 
-void Stage::accept(std::unique_ptr<IncomingConnection> incoming, std::span<const std::byte> private_data) {
+void Stage::accept(std::unique_ptr<IncomingConnection> incoming,
+                   std::span<const std::byte> private_data) {
   auto made = fabric_->accept(std::move(incoming), *domain_, private_data, depths, us_);
   if (made) connection_ = std::move(*made);
 }
@@ -208,7 +215,8 @@ void Stage::send(const Bytes& bytes) {
   std::size_t sent = 0;
   EXPECT_TRUE(run_until([&] {
     while (sent < bytes.size()) {
-      const ssize_t n = ::send(peer_.get(), bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+      const ssize_t n = ::send(peer_.get(), bytes.data() + sent, bytes.size() - sent,
+                               MSG_NOSIGNAL | MSG_DONTWAIT);
       if (n < 0) return errno != EAGAIN && errno != ENOTCONN;  // our end may have closed already
       sent += static_cast<std::size_t>(n);
     }
@@ -233,7 +241,8 @@ bool Stage::take_bytes() {
 
 Bytes Stage::read(std::size_t bytes) {
   EXPECT_TRUE(run_until([&] { return !take_bytes() || received_.size() >= bytes; }));
-  const auto end = received_.begin() + static_cast<std::ptrdiff_t>(std::min(bytes, received_.size()));
+  const auto end =
+      received_.begin() + static_cast<std::ptrdiff_t>(std::min(bytes, received_.size()));
   Bytes taken(received_.begin(), end);
   received_.erase(received_.begin(), end);
   return taken;
@@ -255,9 +264,11 @@ void Stage::expect_dies(const wire::TerminateCause& cause) {
   const auto header = wire::load<wire::UntaggedHeader>(received_);
   EXPECT_EQ(header->rdmap, wire::rdmap_control(wire::RdmapOp::terminate));
   EXPECT_EQ(header->queue, wire::kTerminateQueue);
-  EXPECT_EQ(received_.size(), wire::fpdu_size(header->ulpdu_length)) << "the Terminate is the last frame";
+  EXPECT_EQ(received_.size(), wire::fpdu_size(header->ulpdu_length))
+      << "the Terminate is the last frame";
   const std::string said = to_hex(std::span(received_).subspan(20, 2));
-  const Bytes wanted{static_cast<std::byte>((cause.layer << 4) | cause.type), static_cast<std::byte>(cause.code)};
+  const Bytes wanted{static_cast<std::byte>((cause.layer << 4) | cause.type),
+                     static_cast<std::byte>(cause.code)};
   EXPECT_EQ(said, to_hex(wanted)) << wire::terminate_name(cause);
   EXPECT_EQ(received_[22] == std::byte{0xC0}, cause.with_header) << to_hex(received_);
 }

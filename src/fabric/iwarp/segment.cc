@@ -14,7 +14,9 @@ std::optional<Fault> check_length(const FrameStart& start) {
 }
 
 std::optional<Fault> check_control(const FrameStart& start) {
-  const auto fault = [](const wire::TerminateCause& cause) { return Fault{cause, Errc::framing_error}; };
+  const auto fault = [](const wire::TerminateCause& cause) {
+    return Fault{cause, Errc::framing_error};
+  };
   if ((start.ddp & wire::kDdpVersionMask) != wire::kDdpVersion) {
     return fault(start.tagged() ? terminate::kTaggedVersion : terminate::kUntaggedVersion);
   }
@@ -23,19 +25,24 @@ std::optional<Fault> check_control(const FrameStart& start) {
   }
   bool tagged_op = false;
   switch (start.op()) {
-    case RdmapOp::write: tagged_op = true; break;
+    case RdmapOp::write:
+      tagged_op = true;
+      break;
     case RdmapOp::send:
     case RdmapOp::send_invalidate:
     case RdmapOp::send_solicited:
     case RdmapOp::send_invalidate_solicited:
     case RdmapOp::terminate:
     case RdmapOp::immediate:
-    case RdmapOp::immediate_solicited: break;
+    case RdmapOp::immediate_solicited:
+      break;
     case RdmapOp::read_request:  // we granted a read depth of 0: there is no buffer for it
       return fault(start.tagged() ? terminate::kRdmapBadMessage : terminate::kUntaggedNoBuffer);
     case RdmapOp::read_response:
-      return fault(start.tagged() ? terminate::kRdmapUnexpectedOpcode : terminate::kRdmapBadMessage);
-    default: return fault(terminate::kRdmapUnexpectedOpcode);
+      return fault(start.tagged() ? terminate::kRdmapUnexpectedOpcode
+                                  : terminate::kRdmapBadMessage);
+    default:
+      return fault(terminate::kRdmapUnexpectedOpcode);
   }
   if (start.tagged() != tagged_op) return fault(terminate::kRdmapBadMessage);
   return std::nullopt;

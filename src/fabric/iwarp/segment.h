@@ -1,6 +1,6 @@
 #pragma once
-// One DDP segment as its header tells it, and the checks that need nothing but the header (RFC 5041 section 7.1,
-// RFC 5040 sections 4 and 7).
+// One DDP segment as its header tells it, and the checks that need nothing but the header (RFC 5041
+// section 7.1, RFC 5040 sections 4 and 7).
 
 #include <array>
 #include <cstddef>
@@ -49,7 +49,7 @@ struct Segment {
   std::uint64_t offset = 0;  // TO, or MO
   std::uint32_t queue = 0;
   std::uint32_t sequence = 0;
-  std::size_t payload = 0;   // bytes
+  std::size_t payload = 0;  // bytes
   std::size_t padding = 0;
 
   bool invalidates() const {

@@ -35,10 +35,13 @@ Result<UniqueFd> make_socket(int family) {
 }
 
 void tune_socket(int fd, int family, const Options& options) {
-  const int buffer = options.socket_buffer != 0 ? options.socket_buffer : family == AF_UNIX ? kUnixBuffer : 0;
+  const int buffer = options.socket_buffer != 0 ? options.socket_buffer
+                     : family == AF_UNIX        ? kUnixBuffer
+                                                : 0;
   if (buffer != 0) {
     // The forced form passes the administrator's limit, where we may.
-    for (const auto& [forced, plain] : {std::pair{SO_SNDBUFFORCE, SO_SNDBUF}, {SO_RCVBUFFORCE, SO_RCVBUF}}) {
+    for (const auto& [forced, plain] :
+         {std::pair{SO_SNDBUFFORCE, SO_SNDBUF}, {SO_RCVBUFFORCE, SO_RCVBUF}}) {
       if (::setsockopt(fd, SOL_SOCKET, forced, &buffer, sizeof buffer) != 0) {
         set_option(fd, SOL_SOCKET, plain, buffer);
       }
@@ -47,7 +50,8 @@ void tune_socket(int fd, int family, const Options& options) {
   if (family == AF_UNIX) return;
   set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-  const auto timeout = std::chrono::duration_cast<std::chrono::milliseconds>(options.user_timeout).count();
+  const auto timeout =
+      std::chrono::duration_cast<std::chrono::milliseconds>(options.user_timeout).count();
   if (timeout > 0) {
     constexpr decltype(timeout) most = std::numeric_limits<int>::max();
     set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(std::min(timeout, most)));
@@ -82,7 +86,8 @@ std::optional<std::size_t> segment_size_of(int fd, int family) {
   if (family == AF_UNIX) return std::nullopt;
   int size = 0;
   socklen_t length = sizeof size;
-  if (::getsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &size, &length) != 0 || size <= 0) return std::nullopt;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &size, &length) != 0 || size <= 0)
+    return std::nullopt;
   return static_cast<std::size_t>(size);
 }
 

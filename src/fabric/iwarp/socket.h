@@ -20,11 +20,12 @@ Address peer_address_of(int fd);
 // The pending error of a socket, taken away.
 std::error_code socket_error(int fd);
 
-// All of `bytes` in one go, or an error: for handshake frames, which always fit an empty socket buffer.
+// All of `bytes` in one go, or an error: for handshake frames, which always fit an empty socket
+// buffer.
 std::error_code send_all(int fd, std::span<const std::byte> bytes);
 
-// Kills the connection so that not one byte we queued leaves any more (TCP: by a reset), then closes.
-// Others may still hold the open file, the ring for one: they keep nothing alive.
+// Kills the connection so that not one byte we queued leaves any more (TCP: by a reset), then
+// closes. Others may still hold the open file, the ring for one: they keep nothing alive.
 void abort_socket(UniqueFd fd);
 
 // Payload of one TCP segment on this connection; nothing where there are no segments.

@@ -52,7 +52,8 @@ void Transmitter::push(const Work& work) {
 void Transmitter::grow_parts(std::size_t needed) {
   const std::size_t used = parts_end_ - first_part_;
   std::vector<iovec> larger(std::bit_ceil(std::max(used + needed, 2 * parts_.size())));
-  for (std::uint64_t i = first_part_; i != parts_end_; ++i) larger[i & (larger.size() - 1)] = part(i);
+  for (std::uint64_t i = first_part_; i != parts_end_; ++i)
+    larger[i & (larger.size() - 1)] = part(i);
   parts_ = std::move(larger);
 }
 
@@ -126,7 +127,8 @@ std::size_t Transmitter::next_payload(const Item& entry, std::size_t most, std::
   std::size_t bytes = 0;
   std::size_t skip = part_offset_;
   pieces = 0;
-  for (std::uint64_t i = first_part_; i != entry.parts_end && bytes < most && pieces < kPartsPerFrame; ++i) {
+  for (std::uint64_t i = first_part_;
+       i != entry.parts_end && bytes < most && pieces < kPartsPerFrame; ++i) {
     bytes += std::min<std::size_t>(part(i).iov_len - skip, most - bytes);
     skip = 0;
     ++pieces;
@@ -135,7 +137,8 @@ std::size_t Transmitter::next_payload(const Item& entry, std::size_t most, std::
 }
 
 bool Transmitter::build_payload_frame(Item& entry) {
-  const std::size_t most = tagged(entry.op) ? options_.tagged_payload_max : options_.untagged_payload_max;
+  const std::size_t most =
+      tagged(entry.op) ? options_.tagged_payload_max : options_.untagged_payload_max;
   std::size_t pieces = 0;
   const std::size_t payload = next_payload(entry, most, pieces);
   const bool copied = payload <= kInlineMax;
@@ -144,7 +147,8 @@ bool Transmitter::build_payload_frame(Item& entry) {
   if (options_.crc) crc_.reset();
   add_header(entry, payload, last);
   add_payload(payload, copied);
-  const std::size_t header = tagged(entry.op) ? wire::kTaggedHeaderUlpdu : wire::kUntaggedHeaderUlpdu;
+  const std::size_t header =
+      tagged(entry.op) ? wire::kTaggedHeaderUlpdu : wire::kUntaggedHeaderUlpdu;
   add_trailer(header + payload);
   item_offset_ += payload;
   unbuilt_bytes_ -= payload;
@@ -180,7 +184,8 @@ void Transmitter::add_payload(std::size_t bytes, bool copied) {
   while (bytes > 0) {
     const iovec& from = part(first_part_);
     const std::size_t n = std::min(bytes, from.iov_len - part_offset_);
-    const std::span<const std::byte> piece(static_cast<const std::byte*>(from.iov_base) + part_offset_, n);
+    const std::span<const std::byte> piece(
+        static_cast<const std::byte*>(from.iov_base) + part_offset_, n);
     if (copied) {
       add_scratch(piece);
     } else {
@@ -204,7 +209,8 @@ void Transmitter::add_trailer(std::size_t ulpdu) {
 
 void Transmitter::add_immediate(std::uint32_t immediate) {
   wire::UntaggedHeader header{};
-  header.ulpdu_length = static_cast<std::uint16_t>(wire::kUntaggedHeaderUlpdu + sizeof(wire::ImmediatePayload));
+  header.ulpdu_length =
+      static_cast<std::uint16_t>(wire::kUntaggedHeaderUlpdu + sizeof(wire::ImmediatePayload));
   header.ddp = static_cast<std::uint8_t>(wire::kDdpLast | wire::kDdpVersion);
   header.rdmap = wire::rdmap_control(RdmapOp::immediate);
   header.queue = wire::kSendQueue;

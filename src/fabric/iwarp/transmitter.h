@@ -1,8 +1,9 @@
 #pragma once
-// The sending half of a connection as a pure machine: work items go in, lists of memory pieces for sendmsg(2)
-// come out. Headers, CRCs, immediates and small payloads are written into a scratch area, side by side where
-// they follow each other on the wire, so that a write with immediate is three pieces and a short answer one.
-// One batch is built at a time, always of whole frames; the next when the last was taken wholly.
+// The sending half of a connection as a pure machine: work items go in, lists of memory pieces for
+// sendmsg(2) come out. Headers, CRCs, immediates and small payloads are written into a scratch
+// area, side by side where they follow each other on the wire, so that a write with immediate is
+// three pieces and a short answer one. One batch is built at a time, always of whole frames; the
+// next when the last was taken wholly.
 
 #include <sys/uio.h>
 
@@ -26,9 +27,9 @@ static_assert(kLargePayload + wire::kUntaggedHeaderUlpdu <= wire::kUlpduMax);
 struct TransmitterOptions {
   bool crc = true;
   ImmediateHalf immediate_half = ImmediateHalf::high;
-  std::size_t tagged_payload_max = kLargePayload;    // of one frame
+  std::size_t tagged_payload_max = kLargePayload;  // of one frame
   std::size_t untagged_payload_max = kLargePayload;
-  std::uint32_t depth = 1;           // work items
+  std::uint32_t depth = 1;  // work items
   std::uint32_t first_sequence = 1;
 };
 
@@ -36,7 +37,8 @@ class Transmitter {
  public:
   static constexpr std::size_t kBatchBytes = 256 * 1024;  // a batch is closed when it holds so much
   static constexpr std::size_t kBatchPieces = 512;
-  static constexpr std::size_t kInlineMax = 256;  // payload of a frame that is copied rather than referenced
+  static constexpr std::size_t kInlineMax =
+      256;  // payload of a frame that is copied rather than referenced
 
   explicit Transmitter(const TransmitterOptions& options);
 
@@ -95,8 +97,8 @@ class Transmitter {
 
   const TransmitterOptions options_;
   std::vector<Item> ring_;
-  // Items by number, rising for ever: [done_, taken_) taken, [taken_, built_) in the batch, [built_, tail_)
-  // waiting; item built_ may be half built.
+  // Items by number, rising for ever: [done_, taken_) taken, [taken_, built_) in the batch,
+  // [built_, tail_) waiting; item built_ may be half built.
   std::uint64_t done_ = 0, taken_ = 0, built_ = 0, tail_ = 0;
   std::vector<iovec> parts_;  // ring of the waiting items' parts; its size is a power of two
   std::uint64_t first_part_ = 0, parts_end_ = 0;

@@ -55,15 +55,22 @@ TEST(Transmitter, AWriteWithImmediateIsThreePiecesAndAShortOneIsOne) {
 TEST(Transmitter, TheStreamIsTheSameHoweverItIsTaken) {
   Bytes streams[3];
   const Bytes bytes = pattern(200001);
-  const iovec parts[] = {{const_cast<std::byte*>(bytes.data()), 1}, {nullptr, 0},
+  const iovec parts[] = {{const_cast<std::byte*>(bytes.data()), 1},
+                         {nullptr, 0},
                          {const_cast<std::byte*>(bytes.data()) + 1, 200000}};
   std::size_t steps[] = {~std::size_t{0}, 1, 977};
   for (std::size_t i = 0; i < 3; ++i) {
     Transmitter out({.depth = 64});
     for (std::uint64_t n = 1; n <= 5; ++n) {
-      out.push({.op = Work::Op::write_imm, .local = parts, .remote = {.address = n << 32, .key = 7},
-                .immediate = static_cast<std::uint32_t>(n), .cookie = n});
-      out.push({.op = Work::Op::send, .local = std::span(parts).first(1), .remote = {}, .cookie = n + 100});
+      out.push({.op = Work::Op::write_imm,
+                .local = parts,
+                .remote = {.address = n << 32, .key = 7},
+                .immediate = static_cast<std::uint32_t>(n),
+                .cookie = n});
+      out.push({.op = Work::Op::send,
+                .local = std::span(parts).first(1),
+                .remote = {},
+                .cookie = n + 100});
     }
     streams[i] = drain(out, steps[i]);
     EXPECT_EQ(done(out), (std::vector<std::uint64_t>{1, 101, 2, 102, 3, 103, 4, 104, 5, 105}));
@@ -76,7 +83,8 @@ TEST(Transmitter, TheStreamIsTheSameHoweverItIsTaken) {
 TEST(Transmitter, ManySmallPartsStillMakeFramesAReceiverTakes) {
   const Bytes bytes = pattern(3000);
   std::vector<iovec> parts;
-  for (std::size_t i = 0; i < bytes.size(); i += 3) parts.push_back({const_cast<std::byte*>(bytes.data()) + i, 3});
+  for (std::size_t i = 0; i < bytes.size(); i += 3)
+    parts.push_back({const_cast<std::byte*>(bytes.data()) + i, 3});
   Transmitter out({.crc = true, .depth = 2});
   SystemRandom random;
   IwarpDomain domain(random);
@@ -117,7 +125,8 @@ TEST(Transmitter, ItsDepthCountsItemsUntilTheyAreDone) {
 
 TEST(Transmitter, WhatWasNotTakenCanBeHandedBackInOrder) {
   Transmitter out({.depth = 8});
-  for (std::uint64_t i = 1; i <= 5; ++i) out.push({.op = Work::Op::write_imm, .local = {}, .remote = {}, .cookie = i});
+  for (std::uint64_t i = 1; i <= 5; ++i)
+    out.push({.op = Work::Op::write_imm, .local = {}, .remote = {}, .cookie = i});
   out.gather();
   out.taken(40);
   std::vector<std::uint64_t> rest;
@@ -126,7 +135,8 @@ TEST(Transmitter, WhatWasNotTakenCanBeHandedBackInOrder) {
 }
 
 TEST(Transmitter, FramesKeepTheSizeTheyAreGiven) {
-  Transmitter out({.crc = false, .tagged_payload_max = 1428, .untagged_payload_max = 1424, .depth = 1});
+  Transmitter out(
+      {.crc = false, .tagged_payload_max = 1428, .untagged_payload_max = 1424, .depth = 1});
   const Bytes bytes = pattern(131072);
   const iovec part = vec(bytes);
   out.push({.op = Work::Op::write, .local = {&part, 1}, .remote = {}});
