@@ -22,6 +22,9 @@ struct OpenedDevice {
 };
 
 // Finds and opens what a client names. May take its time: it answers from `loop` later.
+// Who may have a volume is decided after it was opened, by identity, so the same volume may be
+// asked for while it is open already: a device of this process must not lock out the next. A
+// refused one is closed at once.
 class DeviceOpener {
  public:
   virtual ~DeviceOpener() = default;
