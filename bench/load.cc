@@ -26,14 +26,19 @@ struct Slot : block::Request {
   std::int64_t started = 0;
 };
 
-// One stream of I/O on one reactor: `depth` requests, each sent anew when it comes back, until told to stop.
+// One stream of I/O on one reactor: `depth` requests, each sent anew when it comes back, until told
+// to stop.
 class Job {
  public:
   Job(Reactor& reactor, block::Device& device, const LoadOptions& options, std::uint64_t seed)
-      : reactor_(reactor), options_(options), random_(seed), blocks_(device.limits().size / options.size) {
+      : reactor_(reactor),
+        options_(options),
+        random_(seed),
+        blocks_(device.limits().size / options.size) {
     auto queue = device.open_queue(reactor);
     if (!queue) {
-      std::fprintf(stderr, "rnbd-bench: load: cannot open a queue: %s\n", queue.error().message().c_str());
+      std::fprintf(stderr, "rnbd-bench: load: cannot open a queue: %s\n",
+                   queue.error().message().c_str());
       std::exit(1);
     }
     queue_ = std::move(*queue);
@@ -71,7 +76,8 @@ class Job {
   std::size_t bytes() const { return stride() * options_.depth; }
 
   void issue(Slot& slot) {
-    slot.offset = (options_.sequential ? next_++ % blocks_ : random_.below(blocks_)) * options_.size;
+    slot.offset =
+        (options_.sequential ? next_++ % blocks_ : random_.below(blocks_)) * options_.size;
     slot.started = now_ns();
     ++outstanding_;
     queue_->submit(slot);
@@ -130,7 +136,9 @@ bool start(Machine& machine, const LoadOptions& options) {
   for (std::uint32_t i = 0; i < options.reactors; ++i) {
     ReactorOptions reactor_options;
     reactor_options.name = "bench-" + std::to_string(i);
-    reactor_options.cpu = options.cpu < 0 ? -1 : (options.cpu + static_cast<int>(i)) % static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
+    reactor_options.cpu = options.cpu < 0 ? -1
+                                          : (options.cpu + static_cast<int>(i)) %
+                                                static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
     reactor_options.spin_max = std::chrono::microseconds(options.spin_us);
     auto reactor = Reactor::create(reactor_options);
     if (!reactor) {
@@ -143,7 +151,8 @@ bool start(Machine& machine, const LoadOptions& options) {
   if (options.crc == "on") fabric_options.crc = fabric::iwarp::CrcPolicy::on;
   if (options.crc == "off") fabric_options.crc = fabric::iwarp::CrcPolicy::off;
   for (auto& reactor : machine.reactors) {
-    machine.fabrics.push_back(std::make_unique<fabric::iwarp::IwarpFabric>(*reactor, fabric_options));
+    machine.fabrics.push_back(
+        std::make_unique<fabric::iwarp::IwarpFabric>(*reactor, fabric_options));
     machine.fabric_pointers.push_back(machine.fabrics.back().get());
     reactor->start();
   }
@@ -167,15 +176,16 @@ bool start(Machine& machine, const LoadOptions& options) {
     client::DeviceOptions device_options;
     device_options.path = options.volume;
     device_options.mode = options.write ? client::AccessMode::rw : client::AccessMode::ro;
-    machine.client->open_device(device_options, [&](tl::expected<client::RemoteDevice*, client::Failure> device) {
-      if (device) {
-        machine.device = *device;
-      } else {
-        std::fprintf(stderr, "rnbd-bench: load: cannot open '%s': %s\n", options.volume.c_str(),
-                     device.error().error.message().c_str());
-      }
-      opened.set_value(device.has_value());
-    });
+    machine.client->open_device(
+        device_options, [&](tl::expected<client::RemoteDevice*, client::Failure> device) {
+          if (device) {
+            machine.device = *device;
+          } else {
+            std::fprintf(stderr, "rnbd-bench: load: cannot open '%s': %s\n", options.volume.c_str(),
+                         device.error().error.message().c_str());
+          }
+          opened.set_value(device.has_value());
+        });
   });
   return opened.get_future().get();
 }
@@ -209,11 +219,15 @@ int run_load(const LoadOptions& options) {
   std::vector<std::unique_ptr<Job>> jobs;
   for (std::uint32_t i = 0; i < options.jobs; ++i) {
     Reactor& reactor = *machine.reactors[i % machine.reactors.size()];
-    on(reactor, [&] { jobs.push_back(std::make_unique<Job>(reactor, *machine.device, options, i + 1)); });
+    on(reactor,
+       [&] { jobs.push_back(std::make_unique<Job>(reactor, *machine.device, options, i + 1)); });
   }
   for (auto& job : jobs) on(job->reactor(), [&] { job->start(); });
   ::usleep(500'000);
-  const auto cpu = [&] { return process_cpu_ns(::getpid()) + (options.server_pid > 0 ? process_cpu_ns(options.server_pid) : 0); };
+  const auto cpu = [&] {
+    return process_cpu_ns(::getpid()) +
+           (options.server_pid > 0 ? process_cpu_ns(options.server_pid) : 0);
+  };
   for (auto& job : jobs) on(job->reactor(), [&] { job->reset(); });
   const auto begin = now_ns();
   const auto cpu_begin = cpu();
@@ -224,7 +238,8 @@ int run_load(const LoadOptions& options) {
   for (auto& job : jobs) on(job->reactor(), [&] { row.latency.merge(job->latency()); });
   row.seconds = static_cast<double>(now_ns() - begin) / 1e9;
   row.ios = row.latency.count();
-  row.cpu_us_per_io = static_cast<double>(cpu() - cpu_begin) / 1e3 / static_cast<double>(std::max<std::uint64_t>(row.ios, 1));
+  row.cpu_us_per_io = static_cast<double>(cpu() - cpu_begin) / 1e3 /
+                      static_cast<double>(std::max<std::uint64_t>(row.ios, 1));
   for (auto& job : jobs) {
     std::promise<void> drained;
     job->reactor().post([&] { job->stop(drained); });

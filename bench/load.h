@@ -15,14 +15,14 @@ struct LoadOptions {
   bool write = false;
   bool sequential = false;
   std::uint32_t size = 4096;
-  std::uint32_t depth = 32;   // of each job
-  std::uint32_t jobs = 1;     // independent streams on one device
+  std::uint32_t depth = 32;  // of each job
+  std::uint32_t jobs = 1;    // independent streams on one device
   std::uint32_t reactors = 1;
   double seconds = 3;
-  int cpu = 0;                // first reactor's CPU, further ones follow; -1: anywhere
+  int cpu = 0;  // first reactor's CPU, further ones follow; -1: anywhere
   int spin_us = 50;
   std::string crc = "auto";
-  pid_t server_pid = 0;       // its CPU time counts too; 0: ours alone
+  pid_t server_pid = 0;  // its CPU time counts too; 0: ours alone
 };
 
 int run_load(const LoadOptions& options);

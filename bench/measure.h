@@ -1,8 +1,8 @@
 #pragma once
 // What every row of a measurement needs: latencies, CPU time of processes, and the row itself.
 
-#include <ctime>
 #include <sys/types.h>
+#include <ctime>
 
 #include <algorithm>
 #include <array>
@@ -28,7 +28,9 @@ class Histogram {
     sum_ += value;
   }
   std::uint64_t count() const { return count_; }
-  double mean_us() const { return count_ == 0 ? 0 : static_cast<double>(sum_) / static_cast<double>(count_) / 1e3; }
+  double mean_us() const {
+    return count_ == 0 ? 0 : static_cast<double>(sum_) / static_cast<double>(count_) / 1e3;
+  }
   double percentile_us(double fraction) const {
     const auto wanted = static_cast<std::uint64_t>(fraction * static_cast<double>(count_));
     std::uint64_t seen = 0;
@@ -65,9 +67,9 @@ inline std::int64_t process_cpu_ns(pid_t pid) {
 struct Row {
   std::string what;
   std::uint64_t ios = 0;
-  std::uint64_t size = 0;       // payload bytes of one I/O
+  std::uint64_t size = 0;  // payload bytes of one I/O
   double seconds = 0;
-  double cpu_us_per_io = 0;     // both ends together
+  double cpu_us_per_io = 0;  // both ends together
   Histogram latency;
 };
 

@@ -23,7 +23,8 @@ constexpr std::size_t kBatchBytes = std::size_t{1} << 20;
 
 struct Shape {
   explicit Shape(const RawOptions& o)
-      : request(o.write ? kHeader + o.size : kHeader), answer(o.write ? kHeader : kHeader + o.size) {}
+      : request(o.write ? kHeader + o.size : kHeader),
+        answer(o.write ? kHeader : kHeader + o.size) {}
   std::size_t request, answer;
 };
 
@@ -99,7 +100,8 @@ Row drive(int fd, const RawOptions& options, pid_t server) {
   row.ios = row.latency.count();
   row.seconds = static_cast<double>(now_ns() - started) / 1e9;
   cpu = process_cpu_ns(getpid()) + process_cpu_ns(server) - cpu;
-  row.cpu_us_per_io = static_cast<double>(cpu) / 1e3 / static_cast<double>(std::max<std::uint64_t>(row.ios, 1));
+  row.cpu_us_per_io =
+      static_cast<double>(cpu) / 1e3 / static_cast<double>(std::max<std::uint64_t>(row.ios, 1));
   return row;
 }
 
@@ -110,7 +112,8 @@ bool tcp_pair(int fds[2]) {
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t length = sizeof address;
   auto* generic = reinterpret_cast<sockaddr*>(&address);
-  if (listener < 0 || ::bind(listener, generic, length) != 0 || ::listen(listener, 1) != 0) return false;
+  if (listener < 0 || ::bind(listener, generic, length) != 0 || ::listen(listener, 1) != 0)
+    return false;
   ::getsockname(listener, generic, &length);
   fds[0] = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (::connect(fds[0], generic, length) != 0) return false;
@@ -125,7 +128,8 @@ bool tcp_pair(int fds[2]) {
 
 int run_raw(const RawOptions& options) {
   int fds[2] = {-1, -1};
-  const bool connected = options.unix_socket ? ::socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0 : tcp_pair(fds);
+  const bool connected =
+      options.unix_socket ? ::socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0 : tcp_pair(fds);
   if (!connected) {
     std::perror("rnbd-bench: raw: cannot connect a socket pair");
     return 1;

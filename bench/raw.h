@@ -1,6 +1,7 @@
 #pragma once
-// The ceiling: a request/response program over one socket that does nothing else. Requests of 64 bytes and
-// answers of the payload's size (read) or the reverse (write); one send and one receive call per batch.
+// The ceiling: a request/response program over one socket that does nothing else. Requests of 64
+// bytes and answers of the payload's size (read) or the reverse (write); one send and one receive
+// call per batch.
 
 #include <cstdint>
 

@@ -1,5 +1,5 @@
-// The whole server's side of NBD negotiation: everything a client says, in whatever pieces it arrives.
-// links: frontend_nbd
+// The whole server's side of NBD negotiation: everything a client says, in whatever pieces it
+// arrives. links: frontend_nbd
 
 #include <algorithm>
 
@@ -15,7 +15,8 @@ class TwoExports final : public ExportDirectory {
   std::vector<std::string> names() const override { return {"a", "volume"}; }
   bool find(std::string_view name, bool structured, ExportInfo& info) const override {
     if (name != "a" && name != "volume" && !name.empty()) return false;
-    info = describe(std::string(name), "words", {.size = 1 << 20, .max_discard = 4096}, {.structured = structured});
+    info = describe(std::string(name), "words", {.size = 1 << 20, .max_discard = 4096},
+                    {.structured = structured});
     return true;
   }
 };
@@ -37,8 +38,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       if (used == 0) break;
     }
     // What it waits for must fit the buffer its user keeps.
-    if (handshake.state() == Handshake::State::negotiating) RNBD_ASSERT(visible - at < Handshake::kMessageMax);
-    if (handshake.state() == Handshake::State::transmission) RNBD_ASSERT(handshake.chosen().geometry.size == 1 << 20);
+    if (handshake.state() == Handshake::State::negotiating)
+      RNBD_ASSERT(visible - at < Handshake::kMessageMax);
+    if (handshake.state() == Handshake::State::transmission)
+      RNBD_ASSERT(handshake.chosen().geometry.size == 1 << 20);
     handshake.output().clear();
   }
   return 0;

@@ -1,5 +1,6 @@
-// Runs a fuzz target without a fuzzer: over every file of its corpus and, for each, a bounded number of
-// mutations. They are deterministic, so a failure repeats; the words on stderr say which one it was.
+// Runs a fuzz target without a fuzzer: over every file of its corpus and, for each, a bounded
+// number of mutations. They are deterministic, so a failure repeats; the words on stderr say which
+// one it was.
 //   replay_NAME CORPUS [MUTATIONS]
 
 #include <algorithm>
@@ -30,7 +31,8 @@ std::string current_file;
 std::size_t current_mutation = 0;
 
 void report() {
-  std::fprintf(stderr, "\nreplay: failed in %s, mutation %zu\n", current_file.c_str(), current_mutation);
+  std::fprintf(stderr, "\nreplay: failed in %s, mutation %zu\n", current_file.c_str(),
+               current_mutation);
 }
 
 void on_signal(int number) {
@@ -46,9 +48,24 @@ Bytes read_file(const std::filesystem::path& path) {
 
 // Numbers parsers trip over, in the bytes of either order.
 void put_interesting(Bytes& bytes, rnbd::Random& random) {
-  constexpr std::uint64_t kNumbers[] = {0,      1,      2,          255,        256,        4095,      4096,
-                                        32767,  32768,  65535,      65536,      131072,     0x7fffffff, 0x80000000,
-                                        0xfffffffe, 0xffffffff, 0x7fffffffffffffff, 0xffffffffffffffff};
+  constexpr std::uint64_t kNumbers[] = {0,
+                                        1,
+                                        2,
+                                        255,
+                                        256,
+                                        4095,
+                                        4096,
+                                        32767,
+                                        32768,
+                                        65535,
+                                        65536,
+                                        131072,
+                                        0x7fffffff,
+                                        0x80000000,
+                                        0xfffffffe,
+                                        0xffffffff,
+                                        0x7fffffffffffffff,
+                                        0xffffffffffffffff};
   const std::size_t width = std::size_t{1} << random.below(4);
   if (bytes.size() < width) return;
   const std::size_t at = random.below(bytes.size() - width + 1);
@@ -70,12 +87,15 @@ void mutate_once(Bytes& bytes, const std::vector<Bytes>& corpus, rnbd::Random& r
       if (!bytes.empty()) bytes[index()] = static_cast<std::uint8_t>(random.next());
       break;
     case 2:
-    case 3: put_interesting(bytes, random); break;
+    case 3:
+      put_interesting(bytes, random);
+      break;
     case 4:  // cut
       bytes.resize(random.below(bytes.size() + 1));
       break;
     case 5:  // grow
-      bytes.resize(bytes.size() + random.below(kGrowthMax), static_cast<std::uint8_t>(random.next()));
+      bytes.resize(bytes.size() + random.below(kGrowthMax),
+                   static_cast<std::uint8_t>(random.next()));
       break;
     case 6:  // remove one
       if (!bytes.empty()) bytes.erase(bytes.begin() + static_cast<std::ptrdiff_t>(index()));
@@ -104,7 +124,8 @@ int main(int argc, char** argv) {
   }
   std::vector<std::filesystem::path> files;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(argv[1], error)) files.push_back(entry.path());
+  for (const auto& entry : std::filesystem::directory_iterator(argv[1], error))
+    files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   if (files.empty()) {
     std::fprintf(stderr, "replay: no corpus in %s\n", argv[1]);
@@ -113,7 +134,8 @@ int main(int argc, char** argv) {
   std::vector<Bytes> corpus;
   for (const auto& file : files) corpus.push_back(read_file(file));
 
-  for (const int number : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) std::signal(number, on_signal);
+  for (const int number : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL})
+    std::signal(number, on_signal);
   if (__sanitizer_set_death_callback != nullptr) __sanitizer_set_death_callback(report);
 
   const std::size_t mutations = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : kMutationsDefault;
@@ -126,7 +148,8 @@ int main(int argc, char** argv) {
     for (std::size_t n = 1; n <= per_file; ++n) {
       current_mutation = n;
       Bytes bytes = corpus[i];
-      for (std::uint64_t steps = 1 + random.below(4); steps > 0; --steps) mutate_once(bytes, corpus, random);
+      for (std::uint64_t steps = 1 + random.below(4); steps > 0; --steps)
+        mutate_once(bytes, corpus, random);
       run(bytes);
     }
   }

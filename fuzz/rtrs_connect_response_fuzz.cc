@@ -17,7 +17,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   RNBD_ASSERT(service->chunk_size() > service->max_hdr_size);
   RNBD_ASSERT(geometry_fits(service->queue_depth, service->chunk_size()));
   const RequestImmediate immediate(service->queue_depth);
-  const auto last = immediate.decode(immediate.encode(service->queue_depth - 1U, service->chunk_size() - 1));
+  const auto last =
+      immediate.decode(immediate.encode(service->queue_depth - 1U, service->chunk_size() - 1));
   RNBD_ASSERT(last.chunk == service->queue_depth - 1U);
   RNBD_ASSERT(last.offset == service->chunk_size() - 1);
   return 0;

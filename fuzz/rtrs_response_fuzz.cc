@@ -1,6 +1,5 @@
-// What a client makes of an answer: its immediate and, with always_invalidate, the new key behind it.
-// Input: immediate (4, little endian), then the RKEY_RSP.
-// links: wire
+// What a client makes of an answer: its immediate and, with always_invalidate, the new key behind
+// it. Input: immediate (4, little endian), then the RKEY_RSP. links: wire
 
 #include "wire/rtrs.h"
 

@@ -110,8 +110,10 @@ TEST(TimerQueue, FiresInOrderOfDeadlineWhateverTheArmingAndDisarming) {
     auto& timer = recorders[static_cast<std::size_t>(i)]->timer;
     if (i % 3 == 0) timer.disarm();
     if (i % 3 == 1) timer.arm_at(TimePoint(Duration(random.below(1000))));
-    if (i % 7 == 0) recorders[static_cast<std::size_t>(i)].reset();
-    else if (timer.armed()) expected.emplace(timer.deadline(), i);
+    if (i % 7 == 0)
+      recorders[static_cast<std::size_t>(i)].reset();
+    else if (timer.armed())
+      expected.emplace(timer.deadline(), i);
   }
   std::vector<TimePoint> deadlines;
   for (auto& [deadline, id] : expected) deadlines.push_back(deadline);

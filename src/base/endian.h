@@ -28,7 +28,8 @@ class Ordered {
     return Order == std::endian::native ? value : swap(value);
   }
   constexpr void store(T value) {
-    bytes_ = std::bit_cast<std::array<std::uint8_t, sizeof(T)>>(Order == std::endian::native ? value : swap(value));
+    bytes_ = std::bit_cast<std::array<std::uint8_t, sizeof(T)>>(
+        Order == std::endian::native ? value : swap(value));
   }
   static constexpr T swap(T value) {
     if constexpr (sizeof(T) == 2) return __builtin_bswap16(value);
@@ -45,9 +46,11 @@ using be16 = Ordered<std::uint16_t, std::endian::big>;
 using be32 = Ordered<std::uint32_t, std::endian::big>;
 using be64 = Ordered<std::uint64_t, std::endian::big>;
 
-// What every wire struct must be: exactly Size bytes, alignment 1, copyable as bytes, no hidden padding.
+// What every wire struct must be: exactly Size bytes, alignment 1, copyable as bytes, no hidden
+// padding.
 template <class T, std::size_t Size>
-inline constexpr bool WireStruct = sizeof(T) == Size && alignof(T) == 1 &&
-                                   std::is_trivially_copyable_v<T> && std::is_standard_layout_v<T>;
+inline constexpr bool WireStruct =
+    sizeof(T) == Size &&
+    alignof(T) == 1 && std::is_trivially_copyable_v<T>&& std::is_standard_layout_v<T>;
 
 }  // namespace rnbd

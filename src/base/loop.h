@@ -1,6 +1,7 @@
 #pragma once
-// Time and execution as the pure modules see them. A Loop is one thread's event loop: the reactor in
-// production, virtual time in the simulator. Nothing here blocks; nothing calls back before it returns.
+// Time and execution as the pure modules see them. A Loop is one thread's event loop: the reactor
+// in production, virtual time in the simulator. Nothing here blocks; nothing calls back before it
+// returns.
 
 #include <chrono>
 #include <cstddef>
@@ -13,7 +14,8 @@ namespace rnbd {
 using Duration = std::chrono::nanoseconds;
 using TimePoint = std::chrono::time_point<std::chrono::steady_clock, Duration>;
 
-// A call to be made later from the loop, embedded in the object it calls. Destroying it takes it back.
+// A call to be made later from the loop, embedded in the object it calls. Destroying it takes it
+// back.
 //   Task flush_ = Task::of<&Connection::flush>(this);
 class Task : public ListNode {
  public:
@@ -40,13 +42,14 @@ class Timer {
       : timers_(timers), function_(function), self_(self) {}
   template <auto Method, class T>
   static Timer of(Timers& timers, T* self) {
-    return Timer(timers, [](void* object) { (static_cast<T*>(object)->*Method)(); }, self);
+    return Timer(
+        timers, [](void* object) { (static_cast<T*>(object)->*Method)(); }, self);
   }
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
   ~Timer() { disarm(); }
 
-  void arm_at(TimePoint deadline);   // re-arming moves the deadline
+  void arm_at(TimePoint deadline);  // re-arming moves the deadline
   void arm_after(Duration delay);
   void disarm();
   bool armed() const { return index_ != kNotArmed; }

@@ -1,6 +1,6 @@
 #pragma once
-// A fixed number of slots, each reusable, named by a handle of index and generation: a stale handle finds
-// nothing. Nothing is allocated after construction. One thread.
+// A fixed number of slots, each reusable, named by a handle of index and generation: a stale handle
+// finds nothing. Nothing is allocated after construction. One thread.
 
 #include <cstdint>
 #include <vector>

@@ -66,7 +66,8 @@ void TimerQueue::sift_up(std::size_t index) {
 void TimerQueue::sift_down(std::size_t index) {
   for (;;) {
     std::size_t least = index;
-    for (std::size_t child = 2 * index + 1; child <= 2 * index + 2 && child < heap_.size(); ++child) {
+    for (std::size_t child = 2 * index + 1; child <= 2 * index + 2 && child < heap_.size();
+         ++child) {
       if (heap_[child]->deadline_ < heap_[least]->deadline_) least = child;
     }
     if (least == index) return;

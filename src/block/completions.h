@@ -1,6 +1,7 @@
 #pragma once
-// For queues that know a result at once: keeps finished requests until the loop may call `done`, which must
-// never happen inside submit(). Embedded in a queue. The last `done` may destroy the queue.
+// For queues that know a result at once: keeps finished requests until the loop may call `done`,
+// which must never happen inside submit(). Embedded in a queue. The last `done` may destroy the
+// queue.
 
 #include <system_error>
 

@@ -1,5 +1,6 @@
 #pragma once
-// The one block interface: backends and the RNBD client implement it, frontends and the RNBD server use it.
+// The one block interface: backends and the RNBD client implement it, frontends and the RNBD server
+// use it.
 
 #include <cstdint>
 #include <memory>
@@ -16,7 +17,7 @@ struct Limits {
   std::uint64_t size = 0;                   // multiple of logical_block_size
   std::uint32_t logical_block_size = 512;   // power of two, 512 to 65536
   std::uint32_t physical_block_size = 512;  // power of two, at least logical_block_size
-  std::uint32_t max_transfer = 0;           // most bytes of one read or write; 0 = no limit of its own
+  std::uint32_t max_transfer = 0;  // most bytes of one read or write; 0 = no limit of its own
   std::uint32_t max_segments = 128;
   std::uint64_t max_discard = 0;
   std::uint32_t discard_granularity = 0;
@@ -43,7 +44,8 @@ class DeviceWatcher {
   virtual void on_resized(std::uint64_t size_bytes) = 0;
 };
 
-// A device. Immutable while it lives, except its size; shared by all loops. Destroy after all its queues.
+// A device. Immutable while it lives, except its size; shared by all loops. Destroy after all its
+// queues.
 class Device {
  public:
   virtual ~Device() = default;
@@ -53,8 +55,9 @@ class Device {
   virtual Result<std::unique_ptr<Queue>> open_queue(Loop& loop) = 0;
 };
 
-// What `request` violates of `limits`, as the errno a kernel block layer gives: EINVAL for alignment and
-// shape, EIO beyond the end, EOPNOTSUPP for an operation without support, EPERM/EROFS when read-only.
+// What `request` violates of `limits`, as the errno a kernel block layer gives: EINVAL for
+// alignment and shape, EIO beyond the end, EOPNOTSUPP for an operation without support, EPERM/EROFS
+// when read-only.
 std::error_code check(const Request& request, const Limits& limits);
 
 }  // namespace rnbd::block

@@ -9,7 +9,8 @@ namespace {
 
 Limits limits() { return {.size = 1 << 20, .logical_block_size = 4096, .max_discard = 8192}; }
 
-std::error_code judge(Op op, std::uint64_t offset, std::uint64_t length, const Limits& with = limits()) {
+std::error_code judge(Op op, std::uint64_t offset, std::uint64_t length,
+                      const Limits& with = limits()) {
   static char memory[1];
   const iovec segment{memory, length};
   Request request;

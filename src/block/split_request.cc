@@ -6,17 +6,26 @@
 namespace rnbd::block {
 namespace {
 
-// Most bytes of one piece: what the device announces, in whole blocks. An operation it does not support
-// goes out unsplit and comes back with the device's own error.
+// Most bytes of one piece: what the device announces, in whole blocks. An operation it does not
+// support goes out unsplit and comes back with the device's own error.
 std::uint64_t piece_max(Op op, const Limits& limits) {
   std::uint64_t most = 0;
   switch (op) {
     case Op::read:
-    case Op::write: most = limits.max_transfer; break;
-    case Op::discard: most = limits.max_discard; break;
-    case Op::secure_erase: most = limits.max_secure_erase; break;
-    case Op::write_zeroes: most = limits.max_write_zeroes; break;
-    case Op::flush: break;
+    case Op::write:
+      most = limits.max_transfer;
+      break;
+    case Op::discard:
+      most = limits.max_discard;
+      break;
+    case Op::secure_erase:
+      most = limits.max_secure_erase;
+      break;
+    case Op::write_zeroes:
+      most = limits.max_write_zeroes;
+      break;
+    case Op::flush:
+      break;
   }
   if (most == 0) return std::numeric_limits<std::uint64_t>::max();
   const std::uint64_t block = limits.logical_block_size;

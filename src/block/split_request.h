@@ -1,7 +1,8 @@
 #pragma once
-// One request of any length over a queue: executed in pieces its device takes, a few at a time, and with FUA
-// also where the device has none (write, then flush). For frontends, whose users know neither limit.
-// Embedded and reused like block::Request; nothing is allocated. One thread, that of the queue.
+// One request of any length over a queue: executed in pieces its device takes, a few at a time, and
+// with FUA also where the device has none (write, then flush). For frontends, whose users know
+// neither limit. Embedded and reused like block::Request; nothing is allocated. One thread, that of
+// the queue.
 
 #include <array>
 #include <cstdint>
@@ -22,10 +23,11 @@ class SplitRequest {
     Op op = Op::read;
     std::uint8_t flags = kNoFlags;
     std::uint64_t offset = 0;
-    std::uint64_t length = 0;  // not 0, but for flush
-    std::byte* data = nullptr; // read and write: `length` bytes
+    std::uint64_t length = 0;   // not 0, but for flush
+    std::byte* data = nullptr;  // read and write: `length` bytes
   };
-  // `done` is called once, from the loop, never from inside. Not while an earlier start() is under way.
+  // `done` is called once, from the loop, never from inside. Not while an earlier start() is under
+  // way.
   void start(Queue& queue, const Limits& limits, const What& what, Done done);
   bool under_way() const { return outstanding_ > 0; }
   std::error_code result() const { return result_; }  // of the first piece that failed

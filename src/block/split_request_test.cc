@@ -46,7 +46,8 @@ TEST(SplitRequest, SendsWhatFitsAsOneRequest) {
   HeldQueue queue;
   Counted request;
   std::byte data[4096];
-  request.start(queue, small_pieces(), {.offset = 512, .length = 4096, .data = data}, &Counted::on_done);
+  request.start(queue, small_pieces(), {.offset = 512, .length = 4096, .data = data},
+                &Counted::on_done);
   EXPECT_EQ(queue.seen, std::vector<std::string>{"read 512+4096"});
   EXPECT_EQ(request.done, 0);
   queue.finish();
@@ -58,8 +59,8 @@ TEST(SplitRequest, SplitsByTheLimitWithFourPiecesUnderWayAndEveryByteOnce) {
   HeldQueue queue;
   Counted request;
   std::vector<std::byte> data(6 * 4096 - 512);
-  request.start(queue, small_pieces(), {.op = Op::write, .length = data.size(), .data = data.data()},
-                &Counted::on_done);
+  request.start(queue, small_pieces(),
+                {.op = Op::write, .length = data.size(), .data = data.data()}, &Counted::on_done);
   EXPECT_EQ(queue.held.size(), 4U);
   while (!queue.held.empty()) queue.finish();
   EXPECT_EQ(request.done, 1);
@@ -72,7 +73,8 @@ TEST(SplitRequest, AnErrorStopsFurtherPiecesAndIsReportedWhenAllCameBack) {
   HeldQueue queue;
   Counted request;
   std::vector<std::byte> data(8 * 4096);
-  request.start(queue, small_pieces(), {.length = data.size(), .data = data.data()}, &Counted::on_done);
+  request.start(queue, small_pieces(), {.length = data.size(), .data = data.data()},
+                &Counted::on_done);
   queue.finish(from_errno(EIO));
   queue.finish(from_errno(ENOSPC));
   queue.finish();
@@ -96,7 +98,8 @@ TEST(SplitRequest, PassesFuaToADeviceThatHasIt) {
   Limits limits = small_pieces();
   limits.volatile_cache = limits.fua = true;
   std::byte data[512];
-  request.start(queue, limits, {.op = Op::write, .flags = kFua, .length = 512, .data = data}, &Counted::on_done);
+  request.start(queue, limits, {.op = Op::write, .flags = kFua, .length = 512, .data = data},
+                &Counted::on_done);
   queue.finish();
   EXPECT_EQ(queue.seen, std::vector<std::string>{"write 0+512 fua"});
   EXPECT_EQ(request.done, 1);
@@ -108,7 +111,8 @@ TEST(SplitRequest, FlushesAfterAFuaWriteToADeviceWithoutFua) {
   Limits limits = small_pieces();
   limits.volatile_cache = true;
   std::byte data[512];
-  request.start(queue, limits, {.op = Op::write, .flags = kFua, .length = 512, .data = data}, &Counted::on_done);
+  request.start(queue, limits, {.op = Op::write, .flags = kFua, .length = 512, .data = data},
+                &Counted::on_done);
   queue.finish();
   EXPECT_EQ(request.done, 0);
   queue.finish(from_errno(EIO));
@@ -121,8 +125,8 @@ TEST(SplitRequest, NeedsNoFlushWithoutAVolatileCache) {
   HeldQueue queue;
   Counted request;
   std::byte data[512];
-  request.start(queue, small_pieces(), {.op = Op::write, .flags = kFua, .length = 512, .data = data},
-                &Counted::on_done);
+  request.start(queue, small_pieces(),
+                {.op = Op::write, .flags = kFua, .length = 512, .data = data}, &Counted::on_done);
   queue.finish();
   EXPECT_EQ(request.done, 1);
   EXPECT_EQ(queue.seen, std::vector<std::string>{"write 0+512"});

@@ -35,7 +35,8 @@ Result<Address> parse_unix(std::string_view path) {
     address.sun_path[0] = '\0';
     --length;
   }
-  return Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&address), static_cast<socklen_t>(length));
+  return Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&address),
+                                static_cast<socklen_t>(length));
 }
 
 bool parse_scope(std::string_view scope, std::uint32_t& id) {
@@ -57,7 +58,8 @@ Result<Address> parse_ip(std::string_view text, std::uint16_t port) {
   ip6.sin6_family = AF_INET6;
   ip6.sin6_port = htons(port);
   const auto percent = text.find('%');
-  if (percent != std::string_view::npos && !parse_scope(text.substr(percent + 1), ip6.sin6_scope_id)) {
+  if (percent != std::string_view::npos &&
+      !parse_scope(text.substr(percent + 1), ip6.sin6_scope_id)) {
     return fail_errno(EINVAL);
   }
   if (::inet_pton(AF_INET6, std::string(text.substr(0, percent)).c_str(), &ip6.sin6_addr) != 1) {
@@ -96,18 +98,25 @@ Address Address::from_sockaddr(const sockaddr* address, socklen_t length) {
 
 bool Address::is_loopback() const {
   switch (family()) {
-    case AF_UNIX: return true;
-    case AF_INET: return (ntohl(v4(data()).sin_addr.s_addr) >> 24) == 127;
-    case AF_INET6: return IN6_IS_ADDR_LOOPBACK(&v6(data()).sin6_addr);
-    default: return false;
+    case AF_UNIX:
+      return true;
+    case AF_INET:
+      return (ntohl(v4(data()).sin_addr.s_addr) >> 24) == 127;
+    case AF_INET6:
+      return IN6_IS_ADDR_LOOPBACK(&v6(data()).sin6_addr);
+    default:
+      return false;
   }
 }
 
 std::uint16_t Address::port() const {
   switch (family()) {
-    case AF_INET: return ntohs(v4(data()).sin_port);
-    case AF_INET6: return ntohs(v6(data()).sin6_port);
-    default: return 0;
+    case AF_INET:
+      return ntohs(v4(data()).sin_port);
+    case AF_INET6:
+      return ntohs(v6(data()).sin6_port);
+    default:
+      return 0;
   }
 }
 
@@ -119,7 +128,8 @@ void Address::set_port(std::uint16_t port) {
 std::string Address::to_string() const {
   char text[INET6_ADDRSTRLEN];
   switch (empty() ? AF_UNSPEC : family()) {
-    case AF_UNIX: return "unix:" + unix_path(un(data()), length_);
+    case AF_UNIX:
+      return "unix:" + unix_path(un(data()), length_);
     case AF_INET:
       ::inet_ntop(AF_INET, &v4(data()).sin_addr, text, sizeof text);
       return std::string("ip:") + text;
@@ -130,11 +140,13 @@ std::string Address::to_string() const {
       const std::uint32_t scope = v6(data()).sin6_scope_id;
       if (scope != 0) {
         result += '%';
-        result += ::if_indextoname(scope, name) != nullptr ? std::string(name) : std::to_string(scope);
+        result +=
+            ::if_indextoname(scope, name) != nullptr ? std::string(name) : std::to_string(scope);
       }
       return result;
     }
-    default: return "none";
+    default:
+      return "none";
   }
 }
 
@@ -146,12 +158,16 @@ std::string Address::to_string_with_port() const {
 bool Address::same_host(const Address& other) const {
   if (empty() || other.empty() || family() != other.family()) return empty() && other.empty();
   switch (family()) {
-    case AF_UNIX: return unix_path(un(data()), length_) == unix_path(un(other.data()), other.length_);
-    case AF_INET: return v4(data()).sin_addr.s_addr == v4(other.data()).sin_addr.s_addr;
+    case AF_UNIX:
+      return unix_path(un(data()), length_) == unix_path(un(other.data()), other.length_);
+    case AF_INET:
+      return v4(data()).sin_addr.s_addr == v4(other.data()).sin_addr.s_addr;
     case AF_INET6:
-      return std::memcmp(&v6(data()).sin6_addr, &v6(other.data()).sin6_addr, sizeof(in6_addr)) == 0 &&
+      return std::memcmp(&v6(data()).sin6_addr, &v6(other.data()).sin6_addr, sizeof(in6_addr)) ==
+                 0 &&
              v6(data()).sin6_scope_id == v6(other.data()).sin6_scope_id;
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -174,7 +190,8 @@ Result<PathAddress> PathAddress::parse(std::string_view text, std::uint16_t port
 }
 
 std::string PathAddress::to_string() const {
-  return source.empty() ? destination.to_string() : source.to_string() + "@" + destination.to_string();
+  return source.empty() ? destination.to_string()
+                        : source.to_string() + "@" + destination.to_string();
 }
 
 }  // namespace rnbd::fabric

@@ -1,6 +1,6 @@
 #pragma once
-// Addresses as RTRS writes them: ip:10.0.0.1, ip:fd00::1, ip:fe80::1%eth0, unix:/run/x.sock, gid:fe80::….
-// No names: whoever has a host name resolves it first.
+// Addresses as RTRS writes them: ip:10.0.0.1, ip:fd00::1, ip:fe80::1%eth0, unix:/run/x.sock,
+// gid:fe80::…. No names: whoever has a host name resolves it first.
 
 #include <sys/socket.h>
 

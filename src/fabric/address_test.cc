@@ -9,7 +9,8 @@ namespace rnbd::fabric {
 namespace {
 
 TEST(Address, PrintsWhatItParsed) {
-  for (const char* text : {"ip:10.50.100.66", "ip:fd00:2::1", "ip:::1", "unix:/run/rnbd.sock", "unix:@name"}) {
+  for (const char* text :
+       {"ip:10.50.100.66", "ip:fd00:2::1", "ip:::1", "unix:/run/rnbd.sock", "unix:@name"}) {
     auto address = Address::parse(text, 1234);
     ASSERT_TRUE(address) << text;
     EXPECT_EQ(address->to_string(), text);
@@ -23,7 +24,8 @@ TEST(Address, RefusesWithTheKernelsErrno) {
   for (const char* text : {"10.0.0.1", "xy:10.0.0.1", "", "dns:host", "gid:fe80::1"}) {
     EXPECT_EQ(Address::parse(text, 1).error(), from_errno(EPROTONOSUPPORT)) << text;
   }
-  for (const char* text : {"ip:", "ip:10.0.0", "ip:10.0.0.256", "ip:host", "ip:fe80::1%nosuch0", "unix:"}) {
+  for (const char* text :
+       {"ip:", "ip:10.0.0", "ip:10.0.0.256", "ip:host", "ip:fe80::1%nosuch0", "unix:"}) {
     EXPECT_EQ(Address::parse(text, 1).error(), from_errno(EINVAL)) << text;
   }
   EXPECT_EQ(Address::parse("unix:/" + std::string(200, 'x'), 1).error(), from_errno(EINVAL));

@@ -1,17 +1,21 @@
 #pragma once
-// What RTRS needs of a network with remote memory access, and nothing more. Implementations: sim, iwarp,
-// verbs; one conformance suite (conformance.h) runs on all.
+// What RTRS needs of a network with remote memory access, and nothing more. Implementations: sim,
+// iwarp, verbs; one conformance suite (conformance.h) runs on all.
 //
 // The contract:
 // 1. In order. Data of earlier writes is visible before a later immediate is delivered.
 // 2. A work item is done when its buffer is the poster's again, not when the peer acted.
-// 3. Each arriving send or immediate uses up one posted receive; if none is posted in time the connection
+// 3. Each arriving send or immediate uses up one posted receive; if none is posted in time the
+// connection
 //    closes with Errc::receive_queue_empty.
-// 4. No handler is called from inside post, post_receive, close, connect or accept: events come from the
+// 4. No handler is called from inside post, post_receive, close, connect or accept: events come
+// from the
 //    loop, so an object is consistent when its handler runs.
-// 5. After close() or an error every posted item completes exactly once, then on_closed comes, last and
+// 5. After close() or an error every posted item completes exactly once, then on_closed comes, last
+// and
 //    once. After on_closed not one byte of registered memory is touched by that connection.
-// 6. The initiator speaks first: what the acceptor posts may wait until the initiator's first message came.
+// 6. The initiator speaks first: what the acceptor posts may wait until the initiator's first
+// message came.
 // 7. Everything of one Fabric lives on one loop; Domains and Memory may be shared by connections on
 //    several loops, see there.
 
@@ -45,16 +49,16 @@ struct MemoryOptions {
   std::size_t chunk_size = 0;
 };
 
-// Registered bytes: mapped by the fabric, zeroed, populated when first touched. Destroy after on_closed of
-// every connection of its domain.
+// Registered bytes: mapped by the fabric, zeroed, populated when first touched. Destroy after
+// on_closed of every connection of its domain.
 class Memory {
  public:
   virtual ~Memory() = default;
   virtual std::span<std::byte> bytes() = 0;
   // A descriptor for [offset, offset + length), valid on every connection of the domain.
   virtual RemoteSpan remote(std::size_t offset, std::size_t length) const = 0;
-  // While a chunk's gate is shut a peer's write to it is a fault that closes the connection. Fabrics that
-  // cannot do this ignore it. Any thread.
+  // While a chunk's gate is shut a peer's write to it is a fault that closes the connection.
+  // Fabrics that cannot do this ignore it. Any thread.
   virtual void set_gate(std::size_t chunk, bool open) = 0;
 };
 
@@ -75,9 +79,10 @@ struct Work {
     write_imm,        // the same, then `immediate`; with no bytes `remote` is not looked at
   };
   Op op = Op::write_imm;
-  std::span<const iovec> local{};  // memory stays untouched until done; the iovec array itself is copied
-  RemoteSpan remote{};           // remote.length is ignored: the local bytes count
-  std::uint32_t immediate = 0;   // host order
+  std::span<const iovec>
+      local{};          // memory stays untouched until done; the iovec array itself is copied
+  RemoteSpan remote{};  // remote.length is ignored: the local bytes count
+  std::uint32_t immediate = 0;  // host order
   std::uint32_t invalidate_key = 0;
   // Not 0: on_done(cookie) comes when the local buffer is free. 0: nobody is told.
   std::uint64_t cookie = 0;
@@ -86,9 +91,9 @@ struct Work {
 struct ReceiveEvent {
   enum class Kind : std::uint8_t { send, immediate, send_with_immediate, flushed };
   Kind kind = Kind::immediate;
-  std::uint64_t cookie = 0;          // of the posted receive used up
-  std::span<std::byte> bytes;        // send: what was filled of the posted buffer
-  std::uint32_t immediate = 0;       // host order
+  std::uint64_t cookie = 0;           // of the posted receive used up
+  std::span<std::byte> bytes;         // send: what was filled of the posted buffer
+  std::uint32_t immediate = 0;        // host order
   std::uint32_t invalidated_key = 0;  // send that invalidated a window's key; 0 if none
 };
 
@@ -102,7 +107,8 @@ class ConnectionHandler {
   virtual void on_rejected(std::span<const std::byte> private_data) = 0;
   virtual void on_done(std::uint64_t cookie, std::error_code error) = 0;
   virtual void on_receive(const ReceiveEvent& event) = 0;
-  // Everything posted has been handed back. The connection may be destroyed, also from inside this call.
+  // Everything posted has been handed back. The connection may be destroyed, also from inside this
+  // call.
   virtual void on_closed(std::error_code why) = 0;
 };
 
@@ -116,25 +122,25 @@ struct ConnectionOptions {
 class Connection {
  public:
   virtual ~Connection() = default;
-  // All or none, in order, one doorbell. ENOBUFS when they do not fit send_depth, ENOTCONN when closed.
-  // What several calls post in one round of the loop may leave in one system call.
+  // All or none, in order, one doorbell. ENOBUFS when they do not fit send_depth, ENOTCONN when
+  // closed. What several calls post in one round of the loop may leave in one system call.
   virtual std::error_code post(std::span<const Work> batch) = 0;
   // `buffer` may be empty where only immediates and empty sends are expected.
   virtual std::error_code post_receive(std::span<std::byte> buffer, std::uint64_t cookie) = 0;
-  // Lets the peer write into `local` (in order, as one range) under a fresh key, until hide() or a remote
-  // invalidation. `window` < options.windows and hidden. The iovec array is copied.
+  // Lets the peer write into `local` (in order, as one range) under a fresh key, until hide() or a
+  // remote invalidation. `window` < options.windows and hidden. The iovec array is copied.
   virtual Result<RemoteSpan> expose(std::uint32_t window, std::span<const iovec> local) = 0;
   // After it returns the peer can no longer write there. Hiding a hidden window is a no-op.
   virtual void hide(std::uint32_t window) = 0;
-  // Aborts: `why` comes back in on_closed. Closing again is a no-op. `graceful` lets posted work leave first
-  // (bounded time).
+  // Aborts: `why` comes back in on_closed. Closing again is a no-op. `graceful` lets posted work
+  // leave first (bounded time).
   virtual void close(std::error_code why, bool graceful = false) = 0;
   virtual const Address& local_address() const = 0;
   virtual const Address& peer_address() const = 0;
 };
 
-// A connect request waiting for its answer. May be moved to another thread, and accepted by the fabric of
-// that thread's loop. Dropping it closes it without an answer.
+// A connect request waiting for its answer. May be moved to another thread, and accepted by the
+// fabric of that thread's loop. Dropping it closes it without an answer.
 class IncomingConnection {
  public:
   virtual ~IncomingConnection() = default;
@@ -158,12 +164,12 @@ class Listener {
 
 struct ConnectRequest {
   PathAddress address;
-  std::span<const std::byte> private_data;  // copied
+  std::span<const std::byte> private_data;     // copied
   Duration timeout = std::chrono::seconds(5);  // from the call to on_connected
 };
 
 struct Capabilities {
-  const char* name = "";          // "sim", "iwarp", "verbs"
+  const char* name = "";  // "sim", "iwarp", "verbs"
   bool send_imm = false;
   bool remote_invalidate = false;  // a peer may invalidate our windows
   std::size_t max_private_data = 56;
@@ -174,14 +180,14 @@ class Fabric {
   virtual ~Fabric() = default;
   virtual Loop& loop() = 0;
   virtual const Capabilities& capabilities() const = 0;
-  // A domain whose connections come from `incoming` (acceptor) or go to an address still to be resolved
-  // (nullptr). It may be used by connections of other Fabrics of the same kind.
+  // A domain whose connections come from `incoming` (acceptor) or go to an address still to be
+  // resolved (nullptr). It may be used by connections of other Fabrics of the same kind.
   virtual Result<std::unique_ptr<Domain>> create_domain(const IncomingConnection* incoming) = 0;
   virtual Result<std::unique_ptr<Connection>> connect(const ConnectRequest& request, Domain& domain,
                                                       const ConnectionOptions& options,
                                                       ConnectionHandler& handler) = 0;
-  // Answers yes on this fabric's loop, whichever loop received it. Receives may be posted at once; nothing is
-  // delivered before the caller has returned to the loop.
+  // Answers yes on this fabric's loop, whichever loop received it. Receives may be posted at once;
+  // nothing is delivered before the caller has returned to the loop.
   virtual Result<std::unique_ptr<Connection>> accept(std::unique_ptr<IncomingConnection> request,
                                                      Domain& domain,
                                                      std::span<const std::byte> private_data,
@@ -190,7 +196,8 @@ class Fabric {
   // Answers no. On the loop of this fabric.
   virtual void reject(std::unique_ptr<IncomingConnection> request,
                       std::span<const std::byte> private_data) = 0;
-  virtual Result<std::unique_ptr<Listener>> listen(const Address& address, ListenHandler& handler) = 0;
+  virtual Result<std::unique_ptr<Listener>> listen(const Address& address,
+                                                   ListenHandler& handler) = 0;
 };
 
 }  // namespace rnbd::fabric

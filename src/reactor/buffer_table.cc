@@ -34,7 +34,8 @@ int BufferTable::find(const void* address, std::size_t length) const {
   const auto begin = reinterpret_cast<std::uintptr_t>(address);
   for (unsigned slot = 0; slot < used_; ++slot) {
     const Region& region = regions_[slot];
-    if (begin >= region.begin && begin < region.end && length <= region.end - begin) return static_cast<int>(slot);
+    if (begin >= region.begin && begin < region.end && length <= region.end - begin)
+      return static_cast<int>(slot);
   }
   return -1;
 }

@@ -1,6 +1,7 @@
 #pragma once
-// Memory the ring has pinned and mapped beforehand, so that READ_FIXED and WRITE_FIXED need not do it per
-// operation. Best effort: where the kernel refuses (memlock limit, odd memory) there is simply no index.
+// Memory the ring has pinned and mapped beforehand, so that READ_FIXED and WRITE_FIXED need not do
+// it per operation. Best effort: where the kernel refuses (memlock limit, odd memory) there is
+// simply no index.
 
 #include <array>
 #include <cstddef>
@@ -20,8 +21,9 @@ class BufferTable {
   BufferTable& operator=(const BufferTable&) = delete;
 
   int add(std::span<std::byte> memory);  // an index, or -1; regions must not overlap
-  void remove(int index);                // operations in flight keep the memory pinned until they end
-  int find(const void* address, std::size_t length) const;  // the region that holds all of it, or -1
+  void remove(int index);  // operations in flight keep the memory pinned until they end
+  int find(const void* address,
+           std::size_t length) const;  // the region that holds all of it, or -1
 
  private:
   struct Region {

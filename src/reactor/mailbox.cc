@@ -21,8 +21,8 @@ void Mailbox::post(std::function<void()> call) {
   wake();
 }
 
-// Poster: mail_, then asleep_. Sleeper: asleep_, then mail_. Sequentially consistent, so one of them sees
-// the other.
+// Poster: mail_, then asleep_. Sleeper: asleep_, then mail_. Sequentially consistent, so one of
+// them sees the other.
 void Mailbox::wake() {
   mail_.store(true);
   if (asleep_.load() && asleep_.exchange(false)) signal();

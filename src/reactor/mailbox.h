@@ -21,11 +21,11 @@ class Mailbox {
 
   // The loop's thread.
   bool has_mail() const { return mail_.load(std::memory_order_acquire); }
-  bool run();          // runs what had been posted; true if there was any
-  bool may_sleep();    // says that the loop is about to sleep; false if something came meanwhile
+  bool run();        // runs what had been posted; true if there was any
+  bool may_sleep();  // says that the loop is about to sleep; false if something came meanwhile
   void awake() { asleep_.store(false, std::memory_order_relaxed); }
   int wake_fd() const { return wake_fd_.get(); }
-  void on_wake_fd();   // drains it
+  void on_wake_fd();  // drains it
 
  private:
   void signal();

@@ -1,6 +1,6 @@
 #pragma once
-// The polls behind the Watches of one reactor. A poll is reused once the ring is done with it, so starting
-// and stopping watches allocates only until the greatest number at one time is reached.
+// The polls behind the Watches of one reactor. A poll is reused once the ring is done with it, so
+// starting and stopping watches allocates only until the greatest number at one time is reached.
 
 #include <memory>
 #include <vector>

@@ -17,14 +17,16 @@ namespace {
 
 // Tasks run per round: enough for any burst of ours, few enough not to keep the ring waiting.
 constexpr int kTasksPerRound = 1024;
-// A turn of the spinning loop takes well under a microsecond; if it took this long, others had the CPU.
+// A turn of the spinning loop takes well under a microsecond; if it took this long, others had the
+// CPU.
 constexpr Duration kDisturbed = std::chrono::microseconds(10);
 
 // All but the signals a thread raises by its own mistake, which must find their handler.
 sigset_t signals_to_block() {
   sigset_t set;
   sigfillset(&set);
-  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS}) sigdelset(&set, fault);
+  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS})
+    sigdelset(&set, fault);
   return set;
 }
 
@@ -47,7 +49,10 @@ void relax_cpu() {
 }  // namespace
 
 Reactor::Reactor(const ReactorOptions& options)
-    : options_(options), spin_(options.spin_max), now_(clock_now()), owner_(std::this_thread::get_id()) {}
+    : options_(options),
+      spin_(options.spin_max),
+      now_(clock_now()),
+      owner_(std::this_thread::get_id()) {}
 
 Result<std::unique_ptr<Reactor>> Reactor::create(const ReactorOptions& options) {
   std::unique_ptr<Reactor> reactor(new Reactor(options));
@@ -72,7 +77,8 @@ void Reactor::start() {
   RNBD_ASSERT(!thread_.joinable());
   sigset_t mask = signals_to_block();
   sigset_t old;
-  ::pthread_sigmask(SIG_SETMASK, &mask, &old);  // inherited, so no signal can come before the thread blocks it
+  ::pthread_sigmask(SIG_SETMASK, &mask,
+                    &old);  // inherited, so no signal can come before the thread blocks it
   thread_ = std::thread([this] {
     ::pthread_setname_np(::pthread_self(), options_.name.substr(0, 15).c_str());
     if (options_.cpu >= 0) pin_this_thread(options_.cpu);
@@ -92,7 +98,8 @@ void Reactor::run() {
     // Asked again: the round may have emptied the mailbox whose wake-up stop() relied on.
     if (!stop_.load(std::memory_order_acquire)) idle(worked);
   }
-  if (ring_.needs_flush()) ring_.flush();  // nothing queued stays behind, cancellations least of all
+  if (ring_.needs_flush())
+    ring_.flush();  // nothing queued stays behind, cancellations least of all
   running_ = false;
   stop_.store(false, std::memory_order_relaxed);
   ring_.disable();
@@ -183,7 +190,8 @@ void Reactor::idle(bool worked) {
   sleep();
 }
 
-// Looks for work in memory until `until` or the next timer; true if there is any (or a timer is due).
+// Looks for work in memory until `until` or the next timer; true if there is any (or a timer is
+// due).
 bool Reactor::spin(TimePoint until) {
   ++stats_.spins;
   if (const auto deadline = timers_.next_deadline()) until = std::min(until, *deadline);
@@ -219,7 +227,8 @@ bool Reactor::spin(TimePoint until) {
 void Reactor::sleep() {
   const Duration spun = now_ > idle_since_ ? now_ - idle_since_ : Duration::zero();
   std::optional<Duration> timeout;
-  if (const auto deadline = timers_.next_deadline()) timeout = std::max(*deadline - idle_since_ - spun, Duration::zero());
+  if (const auto deadline = timers_.next_deadline())
+    timeout = std::max(*deadline - idle_since_ - spun, Duration::zero());
   if (!mailbox_.may_sleep()) {
     now_ = clock_now();
     return;

@@ -1,9 +1,10 @@
 #pragma once
-// One thread, one io_uring ring: the loop everything of production runs on. Each round: poll hooks, reap the
-// ring, due timers, mailbox, deferred tasks; then, without work, it spins for a learned while and sleeps in
-// the ring. An idle reactor burns nothing. Objects made for a reactor are used on its thread only: that is
-// the thread that made it until start() or run(), then the loop's, and after join() the one that joined.
-// Destroy those objects while the reactor lives, and only with none of their operations in flight.
+// One thread, one io_uring ring: the loop everything of production runs on. Each round: poll hooks,
+// reap the ring, due timers, mailbox, deferred tasks; then, without work, it spins for a learned
+// while and sleeps in the ring. An idle reactor burns nothing. Objects made for a reactor are used
+// on its thread only: that is the thread that made it until start() or run(), then the loop's, and
+// after join() the one that joined. Destroy those objects while the reactor lives, and only with
+// none of their operations in flight.
 
 #include <liburing.h>
 
@@ -27,8 +28,9 @@
 
 namespace rnbd {
 
-// Asked once per round, and again and again while spinning, before the ring is reaped; true means it did
-// work. For sources without a descriptor, and for sockets that are hot. A sleeping loop does not ask.
+// Asked once per round, and again and again while spinning, before the ring is reaped; true means
+// it did work. For sources without a descriptor, and for sockets that are hot. A sleeping loop does
+// not ask.
 class PollHook : public ListNode {
  public:
   virtual ~PollHook() = default;
@@ -39,7 +41,8 @@ struct ReactorOptions {
   std::string name = "reactor";  // thread name
   int cpu = -1;                  // pin to this CPU; -1 leaves it to the scheduler
   unsigned ring_entries = 1024;  // also the most operations submitted before the loop runs
-  // Longest time to look for work before sleeping. The reactor learns how much of it pays; 0 = never spin.
+  // Longest time to look for work before sleeping. The reactor learns how much of it pays; 0 =
+  // never spin.
   Duration spin_max = std::chrono::microseconds(50);
 };
 
@@ -61,10 +64,12 @@ class Reactor final : public Loop {
     if (!task.linked()) tasks_.push_back(task);
   }
   void post(std::function<void()> call) override;
-  bool on_this_thread() const override { return owner_.load(std::memory_order_relaxed) == std::this_thread::get_id(); }
+  bool on_this_thread() const override {
+    return owner_.load(std::memory_order_relaxed) == std::this_thread::get_id();
+  }
 
-  // Queues a ring operation: `prepare` fills the entry with an io_uring_prep_* call. It is submitted with
-  // all others at the end of the round.
+  // Queues a ring operation: `prepare` fills the entry with an io_uring_prep_* call. It is
+  // submitted with all others at the end of the round.
   template <class Prepare>
   void submit(IoOp& op, Prepare&& prepare) {
     io_uring_sqe* entry = ring_.get_sqe();
@@ -74,14 +79,18 @@ class Reactor final : public Loop {
   void cancel(IoOp& op);          // asks the kernel to end it; its complete() comes as ever
   void add_hook(PollHook& hook);  // PollHook unlinks itself when destroyed
 
-  // Pins `memory` for READ_FIXED/WRITE_FIXED. The index, or -1 where the kernel does not want to: then plain
-  // operations do the same more slowly. unregister_buffer(-1) does nothing.
+  // Pins `memory` for READ_FIXED/WRITE_FIXED. The index, or -1 where the kernel does not want to:
+  // then plain operations do the same more slowly. unregister_buffer(-1) does nothing.
   int register_buffer(std::span<std::byte> memory) { return buffers_.add(memory); }
   void unregister_buffer(int index) { buffers_.remove(index); }
   // The index of the registered region that holds all of these bytes, or -1.
-  int buffer_index(const void* address, std::size_t length) const { return buffers_.find(address, length); }
+  int buffer_index(const void* address, std::size_t length) const {
+    return buffers_.find(address, length);
+  }
 
-  bool supports(unsigned opcode) const { return ring_.supports(opcode); }  // IORING_OP_*, as the kernel says
+  bool supports(unsigned opcode) const {
+    return ring_.supports(opcode);
+  }  // IORING_OP_*, as the kernel says
 
   struct Stats {
     std::uint64_t rounds = 0, enters = 0, sleeps = 0, spins = 0, spin_hits = 0, completions = 0;

@@ -97,7 +97,8 @@ TEST(Reactor, DestructorStopsAndJoins) {
 }
 
 TEST(Reactor, DropsCallsThatNeverRan) {
-  auto token = std::make_shared<int>(1);  // shared with the posted call, whose destruction is the claim
+  auto token =
+      std::make_shared<int>(1);  // shared with the posted call, whose destruction is the claim
   std::weak_ptr<int> watch = token;
   auto reactor = make_reactor();
   reactor->post([token] {});
@@ -122,7 +123,8 @@ TEST(Reactor, FiresTimersInOrderAndNeverEarly) {
     Reactor& loop;
   };
   std::vector<int> order;
-  Shot a(*reactor, order, 1), b(*reactor, order, 2), c(*reactor, order, 3), never(*reactor, order, 4);
+  Shot a(*reactor, order, 1), b(*reactor, order, 2), c(*reactor, order, 3),
+      never(*reactor, order, 4);
   c.timer.arm_after(3ms);
   a.timer.arm_after(0ms);
   b.timer.arm_after(1ms);
@@ -136,7 +138,10 @@ TEST(Reactor, TakesBackTimersAndTasksDestroyedInsideHandlers) {
   auto reactor = make_reactor();
   struct Node {
     explicit Node(Reactor& r, std::unique_ptr<Node>* other_, int* count_)
-        : timer(Timer::of<&Node::hit>(r, this)), task(Task::of<&Node::hit>(this)), other(other_), count(count_) {}
+        : timer(Timer::of<&Node::hit>(r, this)),
+          task(Task::of<&Node::hit>(this)),
+          other(other_),
+          count(count_) {}
     void hit() {
       ++*count;
       other->reset();
@@ -197,7 +202,8 @@ TEST(Reactor, ATaskThatAlwaysDefersItselfDoesNotStarveIoAndTimers) {
   } nop;
   nop.op.complete = [](IoOp& op, int, std::uint32_t) { reinterpret_cast<Nop&>(op).done = true; };
   bool fired = false;
-  Timer timer(*reactor, [](void* flag) { *static_cast<bool*>(flag) = true; }, &fired);
+  Timer timer(
+      *reactor, [](void* flag) { *static_cast<bool*>(flag) = true; }, &fired);
   timer.arm_after(1ms);
   reactor->defer(greedy.task);
   reactor->submit(nop.op, [](io_uring_sqe* entry) { io_uring_prep_nop(entry); });
@@ -251,7 +257,9 @@ TEST(Reactor, CancelsAnOperationInFlight) {
     IoOp op;
     int result = 1;
   } wait;
-  wait.op.complete = [](IoOp& op, int result, std::uint32_t) { reinterpret_cast<Wait&>(op).result = result; };
+  wait.op.complete = [](IoOp& op, int result, std::uint32_t) {
+    reinterpret_cast<Wait&>(op).result = result;
+  };
   __kernel_timespec hour{.tv_sec = 3600, .tv_nsec = 0};
   reactor->submit(wait.op, [&](io_uring_sqe* entry) { io_uring_prep_timeout(entry, &hour, 0, 0); });
   reactor->post([&] { reactor->cancel(wait.op); });
@@ -261,14 +269,16 @@ TEST(Reactor, CancelsAnOperationInFlight) {
 
 TEST(Reactor, AnIdleReactorSleepsAndUsesNoCpu) {
   auto reactor = make_reactor(50us);
-  Timer wake(*reactor, [](void* r) { static_cast<Reactor*>(r)->stop(); }, reactor.get());
+  Timer wake(
+      *reactor, [](void* r) { static_cast<Reactor*>(r)->stop(); }, reactor.get());
   wake.arm_after(100ms);
   rusage before{}, after{};
   ::getrusage(RUSAGE_THREAD, &before);
   reactor->run();
   ::getrusage(RUSAGE_THREAD, &after);
-  const auto cpu_us = (after.ru_utime.tv_sec - before.ru_utime.tv_sec) * 1000000 + after.ru_utime.tv_usec -
-                      before.ru_utime.tv_usec + after.ru_stime.tv_usec - before.ru_stime.tv_usec;
+  const auto cpu_us = (after.ru_utime.tv_sec - before.ru_utime.tv_sec) * 1000000 +
+                      after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec -
+                      before.ru_stime.tv_usec;
   EXPECT_LT(cpu_us, 10000);
   EXPECT_LE(reactor->stats().rounds, 10U);
 }

@@ -41,7 +41,8 @@ std::error_code Ring::create(unsigned entries) {
   created_ = true;
   if (io_uring_probe* probe = io_uring_get_probe_ring(&ring_)) {
     for (unsigned op = 0; op < opcodes_.size(); ++op) {
-      if (op <= probe->last_op && io_uring_opcode_supported(probe, static_cast<int>(op)) != 0) opcodes_.set(op);
+      if (op <= probe->last_op && io_uring_opcode_supported(probe, static_cast<int>(op)) != 0)
+        opcodes_.set(op);
     }
     io_uring_free_probe(probe);
   }
@@ -51,7 +52,8 @@ std::error_code Ring::create(unsigned entries) {
 std::error_code Ring::enable() {
   // The library of Debian 12 declares io_uring_enable_rings() and does not export it.
   if (!enabled_) {
-    const int result = io_uring_register(static_cast<unsigned>(ring_.ring_fd), IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+    const int result = io_uring_register(static_cast<unsigned>(ring_.ring_fd),
+                                         IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
     if (result < 0) return from_errno(-result);
     enabled_ = true;
   }
@@ -100,7 +102,8 @@ void Ring::wait(std::optional<Duration> timeout) {
 bool Ring::pop(io_uring_cqe& completion) {
   const unsigned head = *ring_.cq.khead;
   if (head == __atomic_load_n(ring_.cq.ktail, __ATOMIC_ACQUIRE)) return false;
-  // The entry is copied and given back first: handlers may submit, and submitting may post completions.
+  // The entry is copied and given back first: handlers may submit, and submitting may post
+  // completions.
   std::memcpy(&completion, &ring_.cq.cqes[head & *ring_.cq.kring_mask], sizeof completion);
   io_uring_cq_advance(&ring_, 1);
   return true;
@@ -108,7 +111,8 @@ bool Ring::pop(io_uring_cqe& completion) {
 
 // Anything but these means that we called wrongly; what was not submitted stays queued.
 void Ring::check_entered(int result) const {
-  const bool passing = result >= 0 || result == -ETIME || result == -EINTR || result == -EAGAIN || result == -EBUSY;
+  const bool passing =
+      result >= 0 || result == -ETIME || result == -EINTR || result == -EAGAIN || result == -EBUSY;
   if (!passing) log_error("io_uring_enter: {}", std::strerror(-result));
   RNBD_ASSERT(passing);
 }

@@ -1,7 +1,7 @@
 #pragma once
-// One io_uring ring, set up as well as the running kernel allows. Made on any thread, disabled; the thread
-// that calls enable() owns it from then on. Checks for work read memory only; flush() and wait() are the
-// only system calls, each of them one io_uring_enter(2).
+// One io_uring ring, set up as well as the running kernel allows. Made on any thread, disabled; the
+// thread that calls enable() owns it from then on. Checks for work read memory only; flush() and
+// wait() are the only system calls, each of them one io_uring_enter(2).
 
 #include <liburing.h>
 

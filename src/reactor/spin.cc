@@ -22,8 +22,8 @@ void Spin::missed(Duration spun, Duration gap) {
     weaken(gap > most_ * 16 ? 4 : 2);
     return;
   }
-  // A gap ended by a wake-up contains its latency, on both sides when the peer sleeps too: be generous,
-  // trying shows the truth.
+  // A gap ended by a wake-up contains its latency, on both sides when the peer sleeps too: be
+  // generous, trying shows the truth.
   if (gap <= most_ * 4) {
     if (++near_ < patience_) return;
     on_ = true;

@@ -65,7 +65,8 @@ TEST(Spin, HardlyTriesWhenTryingNeverPays) {
 }
 
 TEST(Spin, BreaksOutOfTwoSleepersWaitingForEachOther) {
-  // Each side sees the other's wake-up in its own gap; the gap shrinks once this side stops sleeping.
+  // Each side sees the other's wake-up in its own gap; the gap shrinks once this side stops
+  // sleeping.
   Player player(50us);
   for (int i = 0; i < 1000; ++i) player.gap(player.spin.on() ? 45us : 75us);
   EXPECT_GE(player.hits, 950);

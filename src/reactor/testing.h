@@ -7,8 +7,8 @@
 
 namespace rnbd::testing {
 
-// Runs `reactor` on this thread until `condition()` holds; false when `limit` passed first. The condition is
-// asked once per round, after every handler that might have made it true.
+// Runs `reactor` on this thread until `condition()` holds; false when `limit` passed first. The
+// condition is asked once per round, after every handler that might have made it true.
 template <class Condition>
 bool run_until(Reactor& reactor, Condition condition, Duration limit = std::chrono::seconds(20)) {
   struct Asker final : PollHook {
@@ -26,7 +26,8 @@ bool run_until(Reactor& reactor, Condition condition, Duration limit = std::chro
   };
   Asker asker(reactor, condition);
   reactor.add_hook(asker);
-  Timer too_late(reactor, [](void* loop) { static_cast<Reactor*>(loop)->stop(); }, &reactor);
+  Timer too_late(
+      reactor, [](void* loop) { static_cast<Reactor*>(loop)->stop(); }, &reactor);
   too_late.arm_after(limit);
   reactor.run();
   return asker.done;

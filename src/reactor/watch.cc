@@ -45,7 +45,9 @@ Watch::Poll& PollPool::start(Watch& watch, int fd, std::uint32_t events) {
 }
 
 void PollPool::arm(Watch::Poll& poll) {
-  poll.reactor->submit(poll.op, [&](io_uring_sqe* entry) { io_uring_prep_poll_multishot(entry, poll.fd, poll.events); });
+  poll.reactor->submit(poll.op, [&](io_uring_sqe* entry) {
+    io_uring_prep_poll_multishot(entry, poll.fd, poll.events);
+  });
 }
 
 void PollPool::stop(Watch::Poll& poll) {
@@ -77,7 +79,8 @@ void PollPool::on_complete(IoOp& op, int result, std::uint32_t flags) {
     watch.function_(watch.self_, POLLNVAL);
     return;
   }
-  // The kernel ends a multishot when it runs short of room. Go on; what happened meanwhile counts as ready.
+  // The kernel ends a multishot when it runs short of room. Go on; what happened meanwhile counts
+  // as ready.
   arm(poll);
   watch.function_(watch.self_, static_cast<std::uint32_t>(result));
 }

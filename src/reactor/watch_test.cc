@@ -136,7 +136,8 @@ TEST_F(WatchTest, ReleasesTheFileSoonAfterStop) {
   pair.near.reset();
   settle();
   char byte = 0;
-  EXPECT_EQ(::read(pair.far.get(), &byte, 1), 0);  // end of file: nobody holds the other end any more
+  EXPECT_EQ(::read(pair.far.get(), &byte, 1),
+            0);  // end of file: nobody holds the other end any more
 }
 
 TEST_F(WatchTest, ReusesPollsInsteadOfGrowing) {

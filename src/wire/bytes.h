@@ -1,6 +1,7 @@
 #pragma once
-// Moving wire structs in and out of bytes: always by copy, so neither alignment nor a peer that still
-// writes to the memory matters. Parsers are given private copies and never look at a byte twice.
+// Moving wire structs in and out of bytes: always by copy, so neither alignment nor a peer that
+// still writes to the memory matters. Parsers are given private copies and never look at a byte
+// twice.
 
 #include <cstddef>
 #include <cstring>

@@ -37,13 +37,19 @@ std::uint16_t allowed_flags(const NbdRequest& request, std::uint16_t announced) 
 bool announced(NbdCommand command, std::uint16_t flags) {
   switch (command) {
     case NbdCommand::read:
-    case NbdCommand::write: return true;
-    case NbdCommand::flush: return (flags & kNbdSendFlush) != 0;
-    case NbdCommand::trim: return (flags & kNbdSendTrim) != 0;
-    case NbdCommand::cache: return (flags & kNbdSendCache) != 0;
-    case NbdCommand::write_zeroes: return (flags & kNbdSendWriteZeroes) != 0;
+    case NbdCommand::write:
+      return true;
+    case NbdCommand::flush:
+      return (flags & kNbdSendFlush) != 0;
+    case NbdCommand::trim:
+      return (flags & kNbdSendTrim) != 0;
+    case NbdCommand::cache:
+      return (flags & kNbdSendCache) != 0;
+    case NbdCommand::write_zeroes:
+      return (flags & kNbdSendWriteZeroes) != 0;
     case NbdCommand::disconnect:
-    case NbdCommand::block_status: break;
+    case NbdCommand::block_status:
+      break;
   }
   return false;
 }
@@ -55,16 +61,24 @@ NbdError nbd_error(const std::error_code& error) {
   switch (to_errno(error)) {
     case EPERM:
     case EACCES:
-    case EROFS: return NbdError::perm;
-    case ENOMEM: return NbdError::nomem;
-    case EINVAL: return NbdError::inval;
+    case EROFS:
+      return NbdError::perm;
+    case ENOMEM:
+      return NbdError::nomem;
+    case EINVAL:
+      return NbdError::inval;
     case ENOSPC:
     case EDQUOT:
-    case EFBIG: return NbdError::nospc;
-    case EOVERFLOW: return NbdError::overflow;
-    case EOPNOTSUPP: return NbdError::notsup;
-    case ESHUTDOWN: return NbdError::shutdown;
-    default: return NbdError::io;
+    case EFBIG:
+      return NbdError::nospc;
+    case EOVERFLOW:
+      return NbdError::overflow;
+    case EOPNOTSUPP:
+      return NbdError::notsup;
+    case ESHUTDOWN:
+      return NbdError::shutdown;
+    default:
+      return NbdError::io;
   }
 }
 
@@ -154,7 +168,8 @@ std::error_code check_nbd_request(const NbdRequest& request, const NbdExport& on
   if (request.command == NbdCommand::flush) return {};  // offset and length mean nothing
 
   const bool reads = request.command == NbdCommand::read || request.command == NbdCommand::cache;
-  const bool writes = request.command == NbdCommand::write || request.command == NbdCommand::write_zeroes;
+  const bool writes =
+      request.command == NbdCommand::write || request.command == NbdCommand::write_zeroes;
   const bool payload = request.command == NbdCommand::read || request.command == NbdCommand::write;
   if (!reads && (on.flags & kNbdReadOnly) != 0) return from_errno(EPERM);
   if (payload && request.length > on.payload_max) return from_errno(EOVERFLOW);

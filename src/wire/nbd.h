@@ -1,7 +1,8 @@
 #pragma once
-// The bytes of the NBD protocol as a fixed-newstyle server needs them (the NBD protocol document, doc/proto.md
-// of the nbd project): the handshake and its options, requests, simple and structured replies. Layouts are in
-// wire::layout; what a client sends is parsed into the structs outside it. All big endian.
+// The bytes of the NBD protocol as a fixed-newstyle server needs them (the NBD protocol document,
+// doc/proto.md of the nbd project): the handshake and its options, requests, simple and structured
+// replies. Layouts are in wire::layout; what a client sends is parsed into the structs outside it.
+// All big endian.
 //
 // Pure functions over private copies.
 
@@ -24,10 +25,12 @@ inline constexpr std::uint32_t kNbdSimpleReplyMagic = 0x67446698;
 inline constexpr std::uint32_t kNbdStructuredReplyMagic = 0x668e33ef;
 
 inline constexpr std::uint16_t kNbdPort = 10809;
-inline constexpr std::size_t kNbdNameMax = 4096;               // bytes of any string
-inline constexpr std::size_t kNbdOptionLengthMax = 64 * 1024;  // longer option data is refused unread
-inline constexpr std::uint32_t kNbdPayloadMax = 32U << 20;     // what a client may send without asking
-inline constexpr std::size_t kNbdExportNameZeroes = 124;       // end an EXPORT_NAME answer unless agreed away
+inline constexpr std::size_t kNbdNameMax = 4096;  // bytes of any string
+inline constexpr std::size_t kNbdOptionLengthMax =
+    64 * 1024;                                              // longer option data is refused unread
+inline constexpr std::uint32_t kNbdPayloadMax = 32U << 20;  // what a client may send without asking
+inline constexpr std::size_t kNbdExportNameZeroes =
+    124;  // end an EXPORT_NAME answer unless agreed away
 
 // Handshake flags, of the server (16 bits) and of the client (32 bits): the same numbers.
 inline constexpr std::uint16_t kNbdFixedNewstyle = 1;
@@ -221,15 +224,16 @@ layout::NbdGreeting encode_nbd_greeting();
 struct NbdClientFlags {
   bool no_zeroes = false;
 };
-// The 4 bytes after the greeting. protocol_violation without fixed newstyle or with flags we did not offer:
-// the connection must be closed.
+// The 4 bytes after the greeting. protocol_violation without fixed newstyle or with flags we did
+// not offer: the connection must be closed.
 Result<NbdClientFlags> parse_nbd_client_flags(ByteView bytes);
 
 struct NbdOptionHeader {
   NbdOption option{};  // may be any number
   std::uint32_t length = 0;
 };
-// protocol_violation (wrong magic): close. A length above kNbdOptionLengthMax is the caller's to refuse.
+// protocol_violation (wrong magic): close. A length above kNbdOptionLengthMax is the caller's to
+// refuse.
 Result<NbdOptionHeader> parse_nbd_option_header(ByteView bytes);
 
 // INFO and GO. Views point into the bytes parsed.
@@ -253,25 +257,26 @@ layout::NbdInfoBlockSize encode_nbd_info_block_size(std::uint32_t minimum, std::
 // ---- Transmission ----
 
 struct NbdRequest {
-  NbdCommand command{};      // may be any number
+  NbdCommand command{};  // may be any number
   std::uint16_t flags = 0;
   std::uint64_t cookie = 0;
   std::uint64_t offset = 0;
-  std::uint32_t length = 0;  // a write has this many bytes behind it, whatever else is wrong with it
+  std::uint32_t length =
+      0;  // a write has this many bytes behind it, whatever else is wrong with it
 };
 // protocol_violation (wrong magic): close, the stream is lost.
 Result<NbdRequest> parse_nbd_request(ByteView bytes);
 
 struct NbdExport {
   std::uint64_t size = 0;
-  std::uint16_t flags = 0;            // transmission flags, as announced
-  std::uint32_t block_size_min = 1;   // power of two, as announced
+  std::uint16_t flags = 0;           // transmission flags, as announced
+  std::uint32_t block_size_min = 1;  // power of two, as announced
   std::uint32_t payload_max = kNbdPayloadMax;
 };
-// What a well-formed request may not ask of this export, as the errno to answer with: EINVAL for unknown or
-// not announced commands and flags, alignment, ranges of reads and trims; EPERM for changes to a read-only
-// export; ENOSPC for writes beyond the end; EOVERFLOW for reads and writes above payload_max.
-// disconnect is not checked: it has no answer.
+// What a well-formed request may not ask of this export, as the errno to answer with: EINVAL for
+// unknown or not announced commands and flags, alignment, ranges of reads and trims; EPERM for
+// changes to a read-only export; ENOSPC for writes beyond the end; EOVERFLOW for reads and writes
+// above payload_max. disconnect is not checked: it has no answer.
 std::error_code check_nbd_request(const NbdRequest& request, const NbdExport& on);
 
 layout::NbdSimpleReply encode_nbd_simple_reply(std::uint64_t cookie, NbdError error);

@@ -23,13 +23,15 @@ TEST(NbdGreeting, OffersFixedNewstyleWithoutZeroes) {
 TEST(NbdGreeting, ClientMustTakeFixedNewstyleAndNothingUnoffered) {
   EXPECT_TRUE(parse_nbd_client_flags(from_hex("00 00 00 03"))->no_zeroes);
   EXPECT_FALSE(parse_nbd_client_flags(from_hex("00 00 00 01"))->no_zeroes);
-  for (const auto* bytes : {"", "00 00 00", "00 00 00 00", "00 00 00 02", "00 00 00 05", "80 00 00 01"}) {
+  for (const auto* bytes :
+       {"", "00 00 00", "00 00 00 00", "00 00 00 02", "00 00 00 05", "80 00 00 01"}) {
     EXPECT_EQ(parse_nbd_client_flags(from_hex(bytes)).error(), Errc::protocol_violation) << bytes;
   }
 }
 
 TEST(NbdOption, ParsesItsHeader) {
-  const auto header = parse_nbd_option_header(from_hex("49 48 41 56 45 4f 50 54 00 00 00 07 00 00 00 0a"));
+  const auto header =
+      parse_nbd_option_header(from_hex("49 48 41 56 45 4f 50 54 00 00 00 07 00 00 00 0a"));
   ASSERT_TRUE(header);
   EXPECT_EQ(header->option, NbdOption::go);
   EXPECT_EQ(header->length, 10U);
@@ -73,7 +75,8 @@ TEST(NbdInfo, RefusesLengthsThatDisagree) {
        }) {
     EXPECT_EQ(parse_nbd_info_request(from_hex(bytes)).error(), Errc::protocol_violation) << bytes;
   }
-  EXPECT_TRUE(parse_nbd_info_request(from_hex("00 00 10 00" + std::string(2 * 4096, '7') + "00 00")));
+  EXPECT_TRUE(
+      parse_nbd_info_request(from_hex("00 00 10 00" + std::string(2 * 4096, '7') + "00 00")));
   EXPECT_EQ(parse_nbd_info_request(from_hex("ff ff ff ff | 00 00")).error(), Errc::too_long);
   EXPECT_EQ(parse_nbd_info_request(from_hex("00 00 10 01", 8192)).error(), Errc::too_long);
 }
@@ -83,13 +86,15 @@ TEST(NbdExportName, IsTheWholeData) {
   EXPECT_EQ(parse_nbd_export_name({}), "");
   EXPECT_EQ(parse_nbd_export_name(from_hex("76 00")).error(), Errc::protocol_violation);
   EXPECT_TRUE(parse_nbd_export_name(std::vector<std::byte>(4096, std::byte{'x'})));
-  EXPECT_EQ(parse_nbd_export_name(std::vector<std::byte>(4097, std::byte{'x'})).error(), Errc::too_long);
+  EXPECT_EQ(parse_nbd_export_name(std::vector<std::byte>(4097, std::byte{'x'})).error(),
+            Errc::too_long);
 }
 
 TEST(NbdOptionReply, HasTwentyBytesOfHeader) {
   EXPECT_EQ(to_hex(bytes_of(encode_nbd_option_reply(NbdOption::go, NbdOptionReply::info, 12))),
             "00 03 e8 89 04 55 65 a9 00 00 00 07 00 00 00 03 00 00 00 0c");
-  EXPECT_EQ(to_hex(bytes_of(encode_nbd_option_reply(NbdOption::starttls, NbdOptionReply::error_unsupported))),
+  EXPECT_EQ(to_hex(bytes_of(
+                encode_nbd_option_reply(NbdOption::starttls, NbdOptionReply::error_unsupported))),
             "00 03 e8 89 04 55 65 a9 00 00 00 05 80 00 00 01 00 00 00 00");
 }
 
@@ -103,7 +108,8 @@ TEST(NbdOptionReply, DescribesTheExport) {
 }
 
 const auto kRead = from_hex(
-    "25 60 95 13 | 00 04 | 00 00 | 11 22 33 44 55 66 77 88 | 00 00 00 00 00 01 00 00 | 00 00 10 00");
+    "25 60 95 13 | 00 04 | 00 00 | 11 22 33 44 55 66 77 88 | 00 00 00 00 00 01 00 00 | 00 00 10 "
+    "00");
 
 TEST(NbdRequest, ParsesAllFields) {
   const auto request = parse_nbd_request(kRead);
@@ -123,12 +129,13 @@ TEST(NbdRequest, RefusesALostStream) {
 }
 
 constexpr std::uint16_t kEverything = 0x0fed;  // all but read-only
-constexpr NbdExport kExport{.size = 1 << 20, .flags = kEverything, .block_size_min = 512, .payload_max = 65536};
+constexpr NbdExport kExport{
+    .size = 1 << 20, .flags = kEverything, .block_size_min = 512, .payload_max = 65536};
 
 std::error_code check(NbdCommand command, std::uint64_t offset, std::uint32_t length,
                       std::uint16_t flags = 0, NbdExport on = kExport) {
-  return check_nbd_request({.command = command, .flags = flags, .cookie = 1, .offset = offset, .length = length},
-                           on);
+  return check_nbd_request(
+      {.command = command, .flags = flags, .cookie = 1, .offset = offset, .length = length}, on);
 }
 const std::error_code kFine;
 const std::error_code kInvalid = from_errno(EINVAL);
@@ -138,16 +145,19 @@ TEST(NbdCheck, AcceptsWhatWasAnnounced) {
   EXPECT_EQ(check(NbdCommand::write, (1 << 20) - 512, 512, kNbdCommandFua), kFine);
   EXPECT_EQ(check(NbdCommand::flush, 12345, 1), kFine);
   EXPECT_EQ(check(NbdCommand::trim, 0, 1 << 20, kNbdCommandFua), kFine);  // no payload, no limit
-  EXPECT_EQ(check(NbdCommand::write_zeroes, 0, 1 << 20, kNbdCommandNoHole | kNbdCommandFastZero), kFine);
+  EXPECT_EQ(check(NbdCommand::write_zeroes, 0, 1 << 20, kNbdCommandNoHole | kNbdCommandFastZero),
+            kFine);
   EXPECT_EQ(check(NbdCommand::cache, 0, 4096), kFine);
-  EXPECT_EQ(check(NbdCommand::read, 0, 512, kNbdCommandFua), kFine);  // allowed on all, to no effect
+  EXPECT_EQ(check(NbdCommand::read, 0, 512, kNbdCommandFua),
+            kFine);  // allowed on all, to no effect
 }
 
 TEST(NbdCheck, RefusesWhatWasNotAnnounced) {
   NbdExport plain = kExport;
   plain.flags = kNbdHasFlags;
-  for (const auto command : {NbdCommand::flush, NbdCommand::trim, NbdCommand::cache, NbdCommand::write_zeroes,
-                             NbdCommand::block_status, static_cast<NbdCommand>(99)}) {
+  for (const auto command :
+       {NbdCommand::flush, NbdCommand::trim, NbdCommand::cache, NbdCommand::write_zeroes,
+        NbdCommand::block_status, static_cast<NbdCommand>(99)}) {
     EXPECT_EQ(check(command, 0, 512, 0, plain), kInvalid);
   }
   EXPECT_EQ(check(NbdCommand::write, 0, 512, kNbdCommandFua, plain), kInvalid);
@@ -168,7 +178,8 @@ TEST(NbdCheck, RangesEndAtTheEndOfTheExport) {
   EXPECT_EQ(check(NbdCommand::trim, 1 << 20, 512), kInvalid);
   EXPECT_EQ(check(NbdCommand::write, 1 << 20, 512), from_errno(ENOSPC));
   EXPECT_EQ(check(NbdCommand::write_zeroes, 512, 1 << 20), from_errno(ENOSPC));
-  EXPECT_EQ(check(NbdCommand::write, 0xfffffffffffffe00, 512), from_errno(ENOSPC));  // the sum wraps
+  EXPECT_EQ(check(NbdCommand::write, 0xfffffffffffffe00, 512),
+            from_errno(ENOSPC));  // the sum wraps
 }
 
 TEST(NbdCheck, KeepsTheBlockSize) {
@@ -201,7 +212,8 @@ TEST(NbdReply, SimpleAndStructured) {
   EXPECT_EQ(to_hex(bytes_of(encode_nbd_data_chunk(1, 4096, 512, true))),
             "66 8e 33 ef 00 01 00 01 00 00 00 00 00 00 00 01 00 00 02 08 00 00 00 00 00 00 10 00");
   EXPECT_EQ(to_hex(bytes_of(encode_nbd_hole_chunk(1, 4096, 512, false))),
-            "66 8e 33 ef 00 00 00 02 00 00 00 00 00 00 00 01 00 00 00 0c 00 00 00 00 00 00 10 00 00 00 02 00");
+            "66 8e 33 ef 00 00 00 02 00 00 00 00 00 00 00 01 00 00 00 0c 00 00 00 00 00 00 10 00 "
+            "00 00 02 00");
 }
 
 TEST(NbdErrors, FindTheNearestWord) {

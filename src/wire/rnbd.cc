@@ -89,19 +89,25 @@ layout::Close encode(const Close& message) {
 }
 
 bool valid_device_name(std::string_view name) {
-  return !name.empty() && name.size() <= kDeviceNameMax && name.find('\0') == std::string_view::npos;
+  return !name.empty() && name.size() <= kDeviceNameMax &&
+         name.find('\0') == std::string_view::npos;
 }
 
 Result<RnbdMessage> parse_rnbd_message(ByteView bytes) {
   const auto header = load<layout::RnbdHeader>(bytes);
   if (!header) return fail_errno(EINVAL);
   switch (static_cast<RnbdType>(header->type.value())) {
-    case RnbdType::io: return parse_io(bytes);
-    case RnbdType::session_info: return parse_session_info(bytes);
-    case RnbdType::open: return parse_open(bytes);
-    case RnbdType::close: return parse_close(bytes);
+    case RnbdType::io:
+      return parse_io(bytes);
+    case RnbdType::session_info:
+      return parse_session_info(bytes);
+    case RnbdType::open:
+      return parse_open(bytes);
+    case RnbdType::close:
+      return parse_close(bytes);
     case RnbdType::session_info_response:
-    case RnbdType::open_response: break;  // ours to send
+    case RnbdType::open_response:
+      break;  // ours to send
   }
   return fail_errno(EINVAL);
 }
@@ -120,7 +126,8 @@ std::error_code check_io(const Io& io, const Carriage& carriage) {
       break;
     case IoOp::flush:
     case IoOp::discard:
-    case IoOp::secure_erase: break;
+    case IoOp::secure_erase:
+      break;
   }
   if (carriage.data_length != 0 || carriage.reply_length != 0) return from_errno(EINVAL);
   return {};

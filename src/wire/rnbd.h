@@ -1,7 +1,8 @@
 #pragma once
-// The bytes of RNBD as the Linux kernel speaks it (drivers/block/rnbd/rnbd-proto.h, major version 2): the user
-// messages inside RTRS requests and the answers sent back as read data. Layouts are in wire::layout; the
-// structs outside it are the same things decoded and checked. Encoders zero everything they do not fill.
+// The bytes of RNBD as the Linux kernel speaks it (drivers/block/rnbd/rnbd-proto.h, major version
+// 2): the user messages inside RTRS requests and the answers sent back as read data. Layouts are in
+// wire::layout; the structs outside it are the same things decoded and checked. Encoders zero
+// everything they do not fill.
 //
 // Pure functions. What is parsed must be a private copy of what the peer wrote.
 
@@ -106,8 +107,8 @@ struct Io {
   RnbdHeader header;
   le32 device_id;
   le64 sector;
-  le32 rw;       // operation in the low 8 bits, flags above
-  le32 bi_size;  // bytes of the block operation
+  le32 rw;        // operation in the low 8 bits, flags above
+  le32 bi_size;   // bytes of the block operation
   le16 priority;  // absent in the 24 bytes of version 1
   std::array<std::uint8_t, 6> padding;
 };
@@ -133,15 +134,17 @@ struct SessionInfo {
 
 struct Open {
   AccessMode access_mode = AccessMode::rw;
-  std::string_view device_name;  // parsed: inside the bytes given to the parser; 1..254 bytes, no NUL
+  std::string_view
+      device_name;  // parsed: inside the bytes given to the parser; 1..254 bytes, no NUL
 };
 
 struct Io {
   std::uint32_t device_id = 0;
   IoOp op = IoOp::read;
-  std::uint32_t flags = 0;     // kIo...
-  std::uint64_t sector = 0;    // in units of kSectorSize; meaningless for flush
-  std::uint32_t length = 0;    // bytes of the block operation; discard and zeroes carry no data for it
+  std::uint32_t flags = 0;   // kIo...
+  std::uint64_t sector = 0;  // in units of kSectorSize; meaningless for flush
+  std::uint32_t length =
+      0;  // bytes of the block operation; discard and zeroes carry no data for it
   std::uint16_t priority = 0;  // Linux io priority; 0: none
 };
 
@@ -158,9 +161,9 @@ layout::Close encode(const Close& message);
 
 bool valid_device_name(std::string_view name);  // 1..254 bytes, no NUL
 
-// A user message as the server got it. The error is the errno to answer with: EINVAL for an unknown type, a
-// message too short for its type, a bad name or access mode; EOPNOTSUPP for an unknown operation. Messages
-// may be longer than their type needs.
+// A user message as the server got it. The error is the errno to answer with: EINVAL for an unknown
+// type, a message too short for its type, a bad name or access mode; EOPNOTSUPP for an unknown
+// operation. Messages may be longer than their type needs.
 Result<RnbdMessage> parse_rnbd_message(ByteView bytes);
 
 // How RTRS carried an IO: what its message says must agree with it.
@@ -169,9 +172,10 @@ struct Carriage {
   std::uint32_t data_length = 0;   // data in, or room for data out
   std::uint32_t reply_length = 0;  // bytes the client wants back (0 for writes)
 };
-// EINVAL where `io` and its carriage disagree: data of another length than the operation, data moving the
-// wrong way, data where there should be none. EOPNOTSUPP for write zeroes with data, which is the WRITE SAME
-// of kernels before 5.18. Success means: read and write have exactly `length` bytes, the others have none.
+// EINVAL where `io` and its carriage disagree: data of another length than the operation, data
+// moving the wrong way, data where there should be none. EOPNOTSUPP for write zeroes with data,
+// which is the WRITE SAME of kernels before 5.18. Success means: read and write have exactly
+// `length` bytes, the others have none.
 std::error_code check_io(const Io& io, const Carriage& carriage);
 
 // ---- What a server answers ----
@@ -187,8 +191,8 @@ struct OpenResponse {
   std::uint16_t physical_block_size = 512;     // bytes
   std::uint16_t logical_block_size = 512;      // bytes
   std::uint16_t max_segments = 0;
-  std::uint16_t secure_discard = 0;            // not 0: supported
-  std::uint8_t cache_policy = 0;               // kCache...
+  std::uint16_t secure_discard = 0;  // not 0: supported
+  std::uint8_t cache_policy = 0;     // kCache...
 };
 
 layout::SessionInfo encode_session_info_response(std::uint8_t version);
@@ -196,9 +200,10 @@ layout::OpenResponse encode(const OpenResponse& response);
 
 // The version to use with this server: the smaller of both. protocol_violation if short or 0.
 Result<std::uint8_t> parse_session_info_response(ByteView bytes);
-// protocol_violation if short or of another type; bad_geometry for a logical block size that is no power of
-// two from 512 on, or a size that is no multiple of it or does not fit a signed byte offset. A physical block
-// size that makes no sense is replaced by the logical one, since nothing depends on it.
+// protocol_violation if short or of another type; bad_geometry for a logical block size that is no
+// power of two from 512 on, or a size that is no multiple of it or does not fit a signed byte
+// offset. A physical block size that makes no sense is replaced by the logical one, since nothing
+// depends on it.
 Result<OpenResponse> parse_open_response(ByteView bytes);
 
 }  // namespace rnbd::wire

@@ -266,10 +266,11 @@ TEST(OpenResponse, PutsEveryFieldInItsPlace) {
                                          .max_segments = 6,
                                          .secure_discard = 7,
                                          .cache_policy = 2});
-  EXPECT_EQ(to_hex(bytes_of(bytes)),
-            to_hex(from_hex("03 00 00 00 01 00 cd ab 66 55 44 33 22 11 00 00 01 00 00 00 02 00 00 00"
-                            "03 00 00 00 04 00 00 00 05 00 00 00 00 20 00 10 06 00 07 00 00 02",
-                            56)));
+  EXPECT_EQ(
+      to_hex(bytes_of(bytes)),
+      to_hex(from_hex("03 00 00 00 01 00 cd ab 66 55 44 33 22 11 00 00 01 00 00 00 02 00 00 00"
+                      "03 00 00 00 04 00 00 00 05 00 00 00 00 20 00 10 06 00 07 00 00 02",
+                      56)));
 }
 
 std::error_code geometry_error(OpenResponse response) {
@@ -278,8 +279,10 @@ std::error_code geometry_error(OpenResponse response) {
 }
 
 TEST(OpenResponse, RefusesBlockSizesNoDeviceHas) {
-  for (const std::uint16_t size : std::initializer_list<std::uint16_t>{0, 1, 256, 511, 513, 3072, 65535}) {
-    EXPECT_EQ(geometry_error({.nsectors = 0, .logical_block_size = size}), Errc::bad_geometry) << size;
+  for (const std::uint16_t size :
+       std::initializer_list<std::uint16_t>{0, 1, 256, 511, 513, 3072, 65535}) {
+    EXPECT_EQ(geometry_error({.nsectors = 0, .logical_block_size = size}), Errc::bad_geometry)
+        << size;
   }
   for (const std::uint16_t size : std::initializer_list<std::uint16_t>{512, 4096, 32768}) {
     EXPECT_EQ(geometry_error({.nsectors = 64, .logical_block_size = size}), kFine) << size;
@@ -297,8 +300,8 @@ TEST(OpenResponse, RefusesSizesOutsideTheOffsetsOfAFile) {
 
 TEST(OpenResponse, RepairsAPhysicalBlockSizeThatMakesNoSense) {
   for (const std::uint16_t size : std::initializer_list<std::uint16_t>{0, 512, 4095, 5000}) {
-    const auto bytes =
-        encode(OpenResponse{.nsectors = 8, .physical_block_size = size, .logical_block_size = 4096});
+    const auto bytes = encode(
+        OpenResponse{.nsectors = 8, .physical_block_size = size, .logical_block_size = 4096});
     const auto response = parse_open_response(bytes_of(bytes));
     ASSERT_TRUE(response);
     EXPECT_EQ(response->physical_block_size, 4096);
@@ -306,7 +309,8 @@ TEST(OpenResponse, RepairsAPhysicalBlockSizeThatMakesNoSense) {
 }
 
 TEST(OpenResponse, RefusesShortAnswersAndOtherTypes) {
-  EXPECT_EQ(parse_open_response(ByteView(kCapturedOpenResponse).first(55)).error(), Errc::protocol_violation);
+  EXPECT_EQ(parse_open_response(ByteView(kCapturedOpenResponse).first(55)).error(),
+            Errc::protocol_violation);
   auto bytes = kCapturedOpenResponse;
   bytes[0] = std::byte{2};
   EXPECT_EQ(parse_open_response(bytes).error(), Errc::protocol_violation);

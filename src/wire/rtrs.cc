@@ -152,7 +152,8 @@ std::vector<std::byte> encode_info_response(std::span<const Descriptor> regions)
 Result<std::vector<RemoteChunk>> parse_info_response(ByteView bytes, const ConnectAccept& limits) {
   Reader reader(bytes);
   const auto header = reader.take<layout::InfoResponse>();
-  if (!header || header->type != number(RtrsType::info_response)) return fail(Errc::protocol_violation);
+  if (!header || header->type != number(RtrsType::info_response))
+    return fail(Errc::protocol_violation);
   const std::uint32_t count = header->descriptor_count;
   if (count == 0 || limits.queue_depth % count != 0) return fail(Errc::protocol_violation);
 
@@ -164,7 +165,8 @@ Result<std::vector<RemoteChunk>> parse_info_response(ByteView bytes, const Conne
     if (!region) return fail(Errc::protocol_violation);
     const std::uint32_t length = region->length;
     if (length == 0 || length % chunk_size != 0) return fail(Errc::protocol_violation);
-    if (length / chunk_size > limits.queue_depth - chunks.size()) return fail(Errc::protocol_violation);
+    if (length / chunk_size > limits.queue_depth - chunks.size())
+      return fail(Errc::protocol_violation);
     if (region->address > std::numeric_limits<std::uint64_t>::max() - length) {
       return fail(Errc::protocol_violation);
     }
@@ -215,10 +217,12 @@ std::error_code parse_read(ByteView header, IoRequest& request) {
 
 }  // namespace
 
-Result<IoRequest> parse_io_request(ByteView header, std::uint32_t offset, std::uint32_t usr_len_max) {
+Result<IoRequest> parse_io_request(ByteView header, std::uint32_t offset,
+                                   std::uint32_t usr_len_max) {
   const auto start = load<layout::WriteMessage>(header);  // a read starts with the same two fields
   if (!start) return fail(Errc::protocol_violation);
-  if (start->usr_len > offset || start->usr_len > usr_len_max) return fail(Errc::protocol_violation);
+  if (start->usr_len > offset || start->usr_len > usr_len_max)
+    return fail(Errc::protocol_violation);
 
   IoRequest request;
   request.usr_len = start->usr_len;

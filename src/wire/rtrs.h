@@ -1,7 +1,8 @@
 #pragma once
-// The bytes of RTRS as the Linux kernel speaks it (drivers/infiniband/ulp/rtrs/rtrs-pri.h): connect request
-// and response, info exchange, the read and write messages inside a chunk, and the immediate. Layouts are in
-// wire::layout; the structs outside it are the same things decoded, with every check a receiver owes done.
+// The bytes of RTRS as the Linux kernel speaks it (drivers/infiniband/ulp/rtrs/rtrs-pri.h): connect
+// request and response, info exchange, the read and write messages inside a chunk, and the
+// immediate. Layouts are in wire::layout; the structs outside it are the same things decoded, with
+// every check a receiver owes done.
 //
 // Pure functions. What is parsed must be a private copy of what the peer wrote.
 
@@ -25,16 +26,17 @@ inline constexpr std::uint8_t kRtrsVersionMajor = 2;
 inline constexpr std::uint8_t kRtrsVersionMinor = 0;
 inline constexpr std::uint16_t kRtrsVersion = kRtrsVersionMajor << 8 | kRtrsVersionMinor;
 
-inline constexpr std::uint32_t kServiceQueueDepth = 512;    // receives a server posts on connection 0
+inline constexpr std::uint32_t kServiceQueueDepth = 512;  // receives a server posts on connection 0
 inline constexpr std::uint32_t kConnectionsPerPathMax = 4096;
 inline constexpr std::uint32_t kPathsPerSessionMax = 128;
 inline constexpr std::uint32_t kQueueDepthMax = 65535;
 inline constexpr std::uint32_t kChunkSizeMin = 8192;
-inline constexpr std::size_t kSessionNameMax = 254;         // characters, without the NUL
-inline constexpr std::size_t kRtrsMessageMax = 24;          // the longest RTRS message inside a chunk
-inline constexpr std::uint32_t kHeaderSizeMin = 288;        // OPEN and its RTRS read message must fit
-inline constexpr std::uint32_t kIoSizeMin = 512;            // a session that cannot move a sector is of no use
-inline constexpr int kWireErrnoMax = 511;                   // a response has 9 bits for it
+inline constexpr std::size_t kSessionNameMax = 254;   // characters, without the NUL
+inline constexpr std::size_t kRtrsMessageMax = 24;    // the longest RTRS message inside a chunk
+inline constexpr std::uint32_t kHeaderSizeMin = 288;  // OPEN and its RTRS read message must fit
+inline constexpr std::uint32_t kIoSizeMin =
+    512;                                   // a session that cannot move a sector is of no use
+inline constexpr int kWireErrnoMax = 511;  // a response has 9 bits for it
 
 enum class RtrsType : std::uint16_t {
   info_request = 0,
@@ -44,9 +46,9 @@ enum class RtrsType : std::uint16_t {
   rkey_response = 4,
 };
 
-inline constexpr std::uint8_t kConnectFirst = 1;          // layout::ConnectRequest::flags
-inline constexpr std::uint32_t kConnectNewRkey = 2;       // layout::ConnectResponse::flags
-inline constexpr std::uint16_t kReadNeedInvalidate = 1;   // layout::ReadMessage::flags
+inline constexpr std::uint8_t kConnectFirst = 1;         // layout::ConnectRequest::flags
+inline constexpr std::uint32_t kConnectNewRkey = 2;      // layout::ConnectResponse::flags
+inline constexpr std::uint16_t kReadNeedInvalidate = 1;  // layout::ReadMessage::flags
 
 namespace layout {
 
@@ -130,38 +132,41 @@ static_assert(WireStruct<RkeyResponse, 8>);
 // ---- Connect ----
 
 struct ConnectRequest {
-  std::uint16_t cid = 0;         // index of this connection; 0 is the service connection
-  std::uint16_t cid_num = 0;     // connections of the path
+  std::uint16_t cid = 0;      // index of this connection; 0 is the service connection
+  std::uint16_t cid_num = 0;  // connections of the path
   std::uint16_t recon_cnt = 0;
-  Uuid sess_uuid{};              // names the path
-  Uuid paths_uuid{};             // names the session
-  bool first_conn = false;       // the server may create the session
+  Uuid sess_uuid{};         // names the path
+  Uuid paths_uuid{};        // names the session
+  bool first_conn = false;  // the server may create the session
 };
 
 layout::ConnectRequest encode_connect_request(const ConnectRequest& request);
-// not_rtrs_peer (short, wrong magic), version_mismatch, protocol_violation (cid, cid_num). The kernel server
-// answers all of them with a reject of ECONNRESET. Longer than 56 bytes is fine: IB pads.
+// not_rtrs_peer (short, wrong magic), version_mismatch, protocol_violation (cid, cid_num). The
+// kernel server answers all of them with a reject of ECONNRESET. Longer than 56 bytes is fine: IB
+// pads.
 Result<ConnectRequest> parse_connect_request(ByteView bytes);
 
 struct ConnectAccept {
   std::uint16_t queue_depth = 0;
   std::uint32_t max_io_size = 0;
   std::uint32_t max_hdr_size = 0;
-  bool new_rkey = false;         // every response brings a new key of its chunk (always_invalidate=Y)
+  bool new_rkey = false;  // every response brings a new key of its chunk (always_invalidate=Y)
 
   std::uint32_t chunk_size() const { return max_io_size + max_hdr_size; }
 };
 
 layout::ConnectResponse encode_connect_accept(const ConnectAccept& accept);
 layout::ConnectResponse encode_connect_reject(int error);  // positive errno, at most 32767
-// The private data of an accept. not_rtrs_peer, version_mismatch, the errno inside if there is one, and on
-// the service connection bad_geometry for sizes no session can work with; on the others sizes are not looked
-// at, as the kernel does it.
+// The private data of an accept. not_rtrs_peer, version_mismatch, the errno inside if there is one,
+// and on the service connection bad_geometry for sizes no session can work with; on the others
+// sizes are not looked at, as the kernel does it.
 Result<ConnectAccept> parse_connect_accept(ByteView bytes, bool service_connection);
-// Why a server refused: its errno; connect_rejected when it does not say; version_mismatch. Never success.
+// Why a server refused: its errno; connect_rejected when it does not say; version_mismatch. Never
+// success.
 std::error_code parse_connect_reject(ByteView bytes);
 
-// True when chunk id and offset fit the 28 bits of an immediate, and the numbers themselves are sane.
+// True when chunk id and offset fit the 28 bits of an immediate, and the numbers themselves are
+// sane.
 bool geometry_fits(std::uint32_t queue_depth, std::uint64_t chunk_size);
 
 // ---- Info exchange, on the service connection ----
@@ -218,7 +223,8 @@ class RequestImmediate {
   };
 
   constexpr explicit RequestImmediate(std::uint32_t queue_depth)
-      : offset_bits_(28 - static_cast<int>(std::bit_width(queue_depth == 0 ? 0 : queue_depth - 1))) {}
+      : offset_bits_(28 -
+                     static_cast<int>(std::bit_width(queue_depth == 0 ? 0 : queue_depth - 1))) {}
 
   constexpr int chunk_bits() const { return 28 - offset_bits_; }
   constexpr int offset_bits() const { return offset_bits_; }
@@ -235,8 +241,8 @@ class RequestImmediate {
 };
 
 struct ResponseImmediate {
-  std::uint32_t id = 0;   // to be checked: in flight on this connection?
-  int error = 0;          // errno, 0..511
+  std::uint32_t id = 0;  // to be checked: in flight on this connection?
+  int error = 0;         // errno, 0..511
 };
 
 constexpr std::uint32_t encode_response(std::uint32_t id, int error, bool invalidated = false) {
@@ -252,7 +258,8 @@ constexpr ResponseImmediate decode_response(std::uint32_t immediate) {
 // ---- Requests inside a chunk ----
 //
 // write: | data | user message | WriteMessage |          written from the start of the chunk
-// read:  | (room for data) | user message | ReadMessage [Descriptor] |   written from behind the room
+// read:  | (room for data) | user message | ReadMessage [Descriptor] |   written from behind the
+// room
 //                                          ^ offset of the immediate
 
 layout::WriteMessage encode_write(std::uint16_t usr_len);
@@ -267,19 +274,22 @@ EncodedRead encode_read(std::uint16_t usr_len);
 EncodedRead encode_read(std::uint16_t usr_len, const Descriptor& target, bool need_invalidate);
 
 struct IoRequest {
-  bool read = false;             // data goes to the client
-  std::uint16_t usr_len = 0;     // user message: chunk bytes [data_length, data_length + usr_len)
-  std::uint32_t data_length = 0; // chunk bytes [0, data_length): the client's data, or room for ours
-  bool has_target = false;       // read with somewhere to write the answer
+  bool read = false;          // data goes to the client
+  std::uint16_t usr_len = 0;  // user message: chunk bytes [data_length, data_length + usr_len)
+  std::uint32_t data_length =
+      0;                    // chunk bytes [0, data_length): the client's data, or room for ours
+  bool has_target = false;  // read with somewhere to write the answer
   bool need_invalidate = false;  // only with has_target
   Descriptor target;             // length 1..data_length
 };
 
-// `header` is a copy of the chunk from `offset` on: min(24, chunk size - offset) bytes. usr_len is at most
-// `usr_len_max` (the header area), so the user message may then be copied out of the chunk as it says.
-// protocol_violation for everything the kernel server answers with silence or a closed path, and for a target
-// longer than the room: the rest would be bytes nobody put there for the client.
-Result<IoRequest> parse_io_request(ByteView header, std::uint32_t offset, std::uint32_t usr_len_max);
+// `header` is a copy of the chunk from `offset` on: min(24, chunk size - offset) bytes. usr_len is
+// at most `usr_len_max` (the header area), so the user message may then be copied out of the chunk
+// as it says. protocol_violation for everything the kernel server answers with silence or a closed
+// path, and for a target longer than the room: the rest would be bytes nobody put there for the
+// client.
+Result<IoRequest> parse_io_request(ByteView header, std::uint32_t offset,
+                                   std::uint32_t usr_len_max);
 
 layout::RkeyResponse encode_rkey_response(std::uint16_t chunk, std::uint32_t rkey);
 // The new key of chunk `id`, the id in the immediate it came with.

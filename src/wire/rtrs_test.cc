@@ -20,7 +20,8 @@ const auto kCapturedRequest = from_hex(
     "00 00 bd 1b 00 02 00 00 03 00 01 00 ed 0f 9b b2 7d 1c 4b 58 b6 ec 1a 43 52 28 db 24"
     "2e 86 39 ce 15 76 4d 6e b0 17 e8 38 75 e8 2f 8f 01 00 00 00 00 00 00 00 00 00 00 00");
 // A kernel server's accept with always_invalidate=Y.
-const auto kCapturedAccept = from_hex("bd 1b 00 02 00 00 00 02 00 f0 01 00 00 10 00 00 02 00 00 00", 56);
+const auto kCapturedAccept =
+    from_hex("bd 1b 00 02 00 00 00 02 00 f0 01 00 00 10 00 00 02 00 00 00", 56);
 // Its reject with ECONNRESET.
 const auto kCapturedReject = from_hex("bd 1b 00 02 98 ff", 56);
 
@@ -124,10 +125,10 @@ TEST(ConnectAccept, RefusesImpossibleSizesOnTheServiceConnectionOnly) {
   EXPECT_TRUE(refused(512, 1, 4096));
   EXPECT_TRUE(refused(512, 126976, 0));
   EXPECT_TRUE(refused(512, 126976, 287));
-  EXPECT_TRUE(refused(512, 0xffffffff, 4096));   // the sum overflows 32 bits
+  EXPECT_TRUE(refused(512, 0xffffffff, 4096));  // the sum overflows 32 bits
   EXPECT_TRUE(refused(512, 126976, 0xffffffff));
-  EXPECT_TRUE(refused(513, 520192, 4096));       // 10 + 19 bits
-  EXPECT_FALSE(refused(512, 520192, 4096));      // 9 + 19 bits
+  EXPECT_TRUE(refused(513, 520192, 4096));   // 10 + 19 bits
+  EXPECT_FALSE(refused(512, 520192, 4096));  // 9 + 19 bits
   EXPECT_FALSE(refused(1, 126976, 65536));
   EXPECT_FALSE(refused(300, 61440, 4096));
 }
@@ -197,7 +198,9 @@ TEST(InfoRequest, RefusesShortMessagesAndOtherTypes) {
 std::vector<Descriptor> regions_of(std::uint32_t count, std::uint32_t length) {
   std::vector<Descriptor> regions;
   for (std::uint32_t i = 0; i < count; ++i) {
-    regions.push_back({.address = 0x1000000000 + std::uint64_t{i} * 0x10000000, .key = 100 + i, .length = length});
+    regions.push_back({.address = 0x1000000000 + std::uint64_t{i} * 0x10000000,
+                       .key = 100 + i,
+                       .length = length});
   }
   return regions;
 }
@@ -215,11 +218,13 @@ TEST(InfoResponse, OneRegionPerChunkAsWithAlwaysInvalidate) {
 }
 
 TEST(InfoResponse, OneRegionForAllChunksAndFourOfThem) {
-  const auto one = parse_info_response(encode_info_response(regions_of(1, 0x04000000)), kKernelLimits);
+  const auto one =
+      parse_info_response(encode_info_response(regions_of(1, 0x04000000)), kKernelLimits);
   ASSERT_TRUE(one);
   EXPECT_EQ((*one)[3].address, 0x1000000000 + 3 * 131072U);
   EXPECT_EQ((*one)[511].key, 100U);
-  const auto four = parse_info_response(encode_info_response(regions_of(4, 0x01000000)), kKernelLimits);
+  const auto four =
+      parse_info_response(encode_info_response(regions_of(4, 0x01000000)), kKernelLimits);
   ASSERT_TRUE(four);
   EXPECT_EQ((*four)[128].address, 0x1010000000U);
   EXPECT_EQ((*four)[128].key, 101U);
@@ -237,19 +242,19 @@ TEST(InfoResponse, RefusesTablesThatDoNotAddUp) {
     const auto chunks = parse_info_response(encode_info_response(regions), kKernelLimits);
     return !chunks && chunks.error() == Errc::protocol_violation;
   };
-  auto uneven = regions_of(3, 131072);                // 512 % 3, though it adds up
+  auto uneven = regions_of(3, 131072);  // 512 % 3, though it adds up
   uneven[2].length = 510 * 131072;
   EXPECT_TRUE(refused(uneven));
   auto with_empty = regions_of(2, 0x04000000);
   with_empty[0].length = 0;
   EXPECT_TRUE(refused(with_empty));
-  EXPECT_TRUE(refused(regions_of(1024, 131072)));     // more descriptors than chunks
+  EXPECT_TRUE(refused(regions_of(1024, 131072)));  // more descriptors than chunks
   EXPECT_TRUE(refused(regions_of(512, 0)));
   EXPECT_TRUE(refused(regions_of(512, 131073)));
   EXPECT_TRUE(refused(regions_of(512, 65536)));
-  EXPECT_TRUE(refused(regions_of(256, 131072)));      // too few chunks
-  EXPECT_TRUE(refused(regions_of(512, 262144)));      // too many
-  EXPECT_TRUE(refused(regions_of(64, 0x80000000)));   // the sum is 0 in 32 bits
+  EXPECT_TRUE(refused(regions_of(256, 131072)));     // too few chunks
+  EXPECT_TRUE(refused(regions_of(512, 262144)));     // too many
+  EXPECT_TRUE(refused(regions_of(64, 0x80000000)));  // the sum is 0 in 32 bits
   auto wraps = regions_of(1, 0x04000000);
   wraps[0].address = 0xffffffffff000000;
   EXPECT_TRUE(refused(wraps));
@@ -301,7 +306,8 @@ TEST(Immediate, DecodesTheCapturedResponses) {
     EXPECT_EQ(immediate_type(immediate), type);
     EXPECT_EQ(decode_response(immediate).id, id);
     EXPECT_EQ(decode_response(immediate).error, error);
-    EXPECT_EQ(encode_response(id, error, type == ImmediateType::io_response_invalidated), immediate);
+    EXPECT_EQ(encode_response(id, error, type == ImmediateType::io_response_invalidated),
+              immediate);
   };
   expect(0x10000005, ImmediateType::io_response, 5, 0);
   expect(0x10100005, ImmediateType::io_response, 5, ENOENT);
@@ -348,7 +354,8 @@ TEST(IoRequest, ParsesTheCapturedSessInfoRead) {
 }
 
 TEST(IoRequest, EncodesTheCapturedRead) {
-  const auto read = encode_read(36, {.address = 0xff11000006869500, .key = 0x38c, .length = 36}, true);
+  const auto read =
+      encode_read(36, {.address = 0xff11000006869500, .key = 0x38c, .length = 36}, true);
   EXPECT_EQ(to_hex(read.view()), to_hex(kCapturedRead));
 }
 

@@ -1,5 +1,6 @@
 #pragma once
-// Aligned memory for direct I/O from memory that is not: a few buffers, made when first needed. One thread.
+// Aligned memory for direct I/O from memory that is not: a few buffers, made when first needed. One
+// thread.
 
 #include <cstddef>
 #include <memory>
@@ -29,6 +30,7 @@ class BouncePool {
 
 // Copies between a request's segments, from byte `position` of the request on, and flat memory.
 void gather(const block::Request& request, std::size_t position, std::byte* to, std::size_t length);
-void scatter(const std::byte* from, const block::Request& request, std::size_t position, std::size_t length);
+void scatter(const std::byte* from, const block::Request& request, std::size_t position,
+             std::size_t length);
 
 }  // namespace rnbd::backend

@@ -40,19 +40,23 @@ Result<UniqueFd> open_locked(int which, const FileOptions& options) {
   int lock = 0;
   if (!options.read_only && S_ISREG(status.st_mode)) lock = LOCK_EX;
   if (options.read_only && options.shared_lock) lock = LOCK_SH;
-  if (lock != 0 && ::flock(fd.get(), lock | LOCK_NB) != 0) return fail_errno(errno == EWOULDBLOCK ? EBUSY : errno);
+  if (lock != 0 && ::flock(fd.get(), lock | LOCK_NB) != 0)
+    return fail_errno(errno == EWOULDBLOCK ? EBUSY : errno);
   return fd;
 }
 
 // Whether direct I/O serves every request: aligned to what we offer as block, and really working.
 bool direct_works(int fd, const FileGeometry& geometry, std::uint32_t block) {
   if (geometry.in_memory) return false;  // some kernels accept the flag there, without meaning
-  if (geometry.direct_offset_alignment == 0 || geometry.direct_offset_alignment > block) return false;
-  if (geometry.direct_memory_alignment == 0 || geometry.direct_memory_alignment > 4096) return false;
+  if (geometry.direct_offset_alignment == 0 || geometry.direct_offset_alignment > block)
+    return false;
+  if (geometry.direct_memory_alignment == 0 || geometry.direct_memory_alignment > 4096)
+    return false;
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_DIRECT) != 0) return false;
   alignas(4096) static thread_local std::byte probe[65536];
-  if (::pread(fd, probe, std::max<std::uint32_t>(block, geometry.direct_offset_alignment), 0) >= 0) return true;
+  if (::pread(fd, probe, std::max<std::uint32_t>(block, geometry.direct_offset_alignment), 0) >= 0)
+    return true;
   ::fcntl(fd, F_SETFL, flags);
   return false;
 }
@@ -60,13 +64,17 @@ bool direct_works(int fd, const FileGeometry& geometry, std::uint32_t block) {
 }  // namespace
 
 FileDevice::FileDevice(UniqueFd fd, FileOptions options, FileGeometry geometry, bool direct)
-    : fd_(std::move(fd)), options_(std::move(options)), geometry_(std::move(geometry)), direct_(direct) {
+    : fd_(std::move(fd)),
+      options_(std::move(options)),
+      geometry_(std::move(geometry)),
+      direct_(direct) {
   if (geometry_.block_device && !options_.read_only) worker_ = std::make_unique<BlockingWorker>();
 }
 
 FileDevice::~FileDevice() = default;
 
-Result<std::unique_ptr<FileDevice>> FileDevice::open_path(const std::string& path, FileOptions options) {
+Result<std::unique_ptr<FileDevice>> FileDevice::open_path(const std::string& path,
+                                                          FileOptions options) {
   if (options.name.empty()) options.name = path;
   UniqueFd fd(::open(path.c_str(), O_PATH | O_CLOEXEC));
   if (!fd) return refuse(options, errno, "cannot find it");
@@ -75,11 +83,13 @@ Result<std::unique_ptr<FileDevice>> FileDevice::open_path(const std::string& pat
 
 Result<std::unique_ptr<FileDevice>> FileDevice::open(UniqueFd which, FileOptions options) {
   const std::uint32_t wanted = options.logical_block_size;
-  if (!std::has_single_bit(wanted) || wanted < 512 || wanted > 65536) return refuse(options, EINVAL, "bad block size");
+  if (!std::has_single_bit(wanted) || wanted < 512 || wanted > 65536)
+    return refuse(options, EINVAL, "bad block size");
   auto fd = open_locked(which.get(), options);
   if (!fd) {
     const int error = fd.error().value();
-    return refuse(options, error, error == EBUSY ? "somebody else uses it and holds its lock" : "cannot open it");
+    return refuse(options, error,
+                  error == EBUSY ? "somebody else uses it and holds its lock" : "cannot open it");
   }
   auto geometry = examine(fd->get(), !options.read_only);
   if (!geometry) return refuse(options, geometry.error().value(), "cannot examine it");
@@ -89,20 +99,25 @@ Result<std::unique_ptr<FileDevice>> FileDevice::open(UniqueFd which, FileOptions
   }
   const std::uint32_t block = geometry->logical_block_size;
   if (geometry->size < block) return refuse(options, EINVAL, "it is smaller than one block");
-  const bool direct = options.cache != FileOptions::Cache::buffered && direct_works(fd->get(), *geometry, block);
-  if (!direct && options.cache == FileOptions::Cache::direct) return refuse(options, EINVAL, "no direct I/O here");
-  log_info("{}: {} {}, {} bytes in blocks of {}, {}{}", options.name, geometry->block_device ? "device" : "file",
-           geometry->identity, geometry->size / block * block, block, direct ? "direct" : "through the page cache",
+  const bool direct =
+      options.cache != FileOptions::Cache::buffered && direct_works(fd->get(), *geometry, block);
+  if (!direct && options.cache == FileOptions::Cache::direct)
+    return refuse(options, EINVAL, "no direct I/O here");
+  log_info("{}: {} {}, {} bytes in blocks of {}, {}{}", options.name,
+           geometry->block_device ? "device" : "file", geometry->identity,
+           geometry->size / block * block, block, direct ? "direct" : "through the page cache",
            options.read_only ? ", read-only" : "");
   const std::uint64_t size = geometry->size;
-  std::unique_ptr<FileDevice> device(new FileDevice(std::move(*fd), std::move(options), std::move(*geometry), direct));
+  std::unique_ptr<FileDevice> device(
+      new FileDevice(std::move(*fd), std::move(options), std::move(*geometry), direct));
   device->set_size(size);
   return device;
 }
 
 void FileDevice::set_size(std::uint64_t size) {
   const std::uint64_t tail = size % geometry_.logical_block_size;
-  if (tail != 0) log_warning("{}: the last {} bytes are less than a block and not served", name(), tail);
+  if (tail != 0)
+    log_warning("{}: the last {} bytes are less than a block and not served", name(), tail);
   size_.store(size - tail, std::memory_order_relaxed);
 }
 
@@ -125,7 +140,8 @@ block::Limits FileDevice::limits() const {
   limits.max_write_zeroes = limits.size;
   if (geometry_.can_discard) {
     limits.max_discard = limits.size;
-    limits.discard_granularity = std::max(geometry_.discard_granularity, geometry_.logical_block_size);
+    limits.discard_granularity =
+        std::max(geometry_.discard_granularity, geometry_.logical_block_size);
   }
   if (geometry_.can_secure_erase) limits.max_secure_erase = limits.size;
   return limits;
@@ -133,8 +149,8 @@ block::Limits FileDevice::limits() const {
 
 void FileDevice::poison(const char* what, int error) {
   if (poisoned_.exchange(true)) return;
-  log_error("{}: {} failed: {}; acknowledged writes may be lost, flushes fail from now on", name(), what,
-            std::strerror(error));
+  log_error("{}: {} failed: {}; acknowledged writes may be lost, flushes fail from now on", name(),
+            what, std::strerror(error));
 }
 
 Result<std::unique_ptr<block::Queue>> FileDevice::open_queue(Loop& loop) {

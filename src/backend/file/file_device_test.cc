@@ -34,7 +34,9 @@ class EveryCache : public ::testing::TestWithParam<Cache> {
   TempFile file;
 };
 INSTANTIATE_TEST_SUITE_P(File, EveryCache, ::testing::Values(Cache::buffered, Cache::direct),
-                         [](const auto& cache) { return cache.param == Cache::direct ? "Direct" : "Buffered"; });
+                         [](const auto& cache) {
+                           return cache.param == Cache::direct ? "Direct" : "Buffered";
+                         });
 
 TEST_P(EveryCache, WritesAndReadsBack) {
   auto device = open_device(file, options());
@@ -143,12 +145,15 @@ TEST_P(EveryCache, ContinuesAfterShortTransfers) {
   auto device = open_device(file, options());
   DiskUser disk(*device);
   // Every answer is cut to half its blocks, so each request takes many turns.
-  device->set_result_hook([](unsigned, int result) { return result > 512 ? result / 1024 * 512 : result; });
+  device->set_result_hook(
+      [](unsigned, int result) { return result > 512 ? result / 1024 * 512 : result; });
   Buffer out(64 * 1024), in(64 * 1024);
   out.fill_pattern(13);
   EXPECT_FALSE(disk.write(0, out.data(), out.size()));
   auto read = disk.make(Op::read, 0, in.size());
-  disk.set_parts(*read, {{in.data(), 512 * 3}, {in.data() + 512 * 3, 512 * 60}, {in.data() + 512 * 63, 512 * 65}});
+  disk.set_parts(
+      *read,
+      {{in.data(), 512 * 3}, {in.data() + 512 * 3, 512 * 60}, {in.data() + 512 * 63, 512 * 65}});
   EXPECT_FALSE(disk.run(*read));
   EXPECT_TRUE(in.same(out));
 }
@@ -175,8 +180,10 @@ TEST_P(EveryCache, DiscardPunchesHoles) {
   EXPECT_FALSE(disk.range(Op::discard, kMiB, 2 * kMiB));
   EXPECT_LE(file.allocated(), before - 2 * kMiB + 65536);
   EXPECT_FALSE(disk.read(0, data.data(), data.size()));
-  for (const std::uint64_t at : {std::uint64_t{0}, kMiB - 1, 3 * kMiB}) EXPECT_EQ(data.data()[at], std::byte{0x77});
-  for (const std::uint64_t at : {kMiB, 2 * kMiB, 3 * kMiB - 1}) EXPECT_EQ(data.data()[at], std::byte{0});
+  for (const std::uint64_t at : {std::uint64_t{0}, kMiB - 1, 3 * kMiB})
+    EXPECT_EQ(data.data()[at], std::byte{0x77});
+  for (const std::uint64_t at : {kMiB, 2 * kMiB, 3 * kMiB - 1})
+    EXPECT_EQ(data.data()[at], std::byte{0});
 }
 
 TEST_P(EveryCache, WritesZeroesWithAndWithoutKeepingTheBlocks) {
@@ -252,7 +259,8 @@ TEST_P(EveryCache, MatchesAModelUnderRandomRequests) {
         std::memcpy(model.data() + offset, data.data(), length);
         break;
       case 1:
-        ASSERT_FALSE(disk.range(Op::write_zeroes, offset, length, flags | (random.below(2) == 0 ? block::kNoUnmap : 0)));
+        ASSERT_FALSE(disk.range(Op::write_zeroes, offset, length,
+                                flags | (random.below(2) == 0 ? block::kNoUnmap : 0)));
         std::memset(model.data() + offset, 0, length);
         break;
       default:
@@ -309,7 +317,9 @@ TEST(FileDevice, R10_AFailedFlushFailsEveryLaterFlushAndFuaOnEveryQueue) {
   TempFile file;
   auto device = open_device(file);
   bool failing = true;
-  device->set_result_hook([&](unsigned opcode, int result) { return failing && opcode == IORING_OP_FSYNC ? -ENOSPC : result; });
+  device->set_result_hook([&](unsigned opcode, int result) {
+    return failing && opcode == IORING_OP_FSYNC ? -ENOSPC : result;
+  });
   DiskUser disk(*device);
   DiskUser other(*device);
   Buffer data(4096);
@@ -330,7 +340,9 @@ TEST(FileDevice, R10_AFailedFuaWritePoisonsAsWellAndAPlainOneDoesNot) {
   TempFile file;
   auto device = open_device(file);
   bool failing = true;
-  device->set_result_hook([&](unsigned opcode, int result) { return failing && opcode == IORING_OP_WRITE ? -EIO : result; });
+  device->set_result_hook([&](unsigned opcode, int result) {
+    return failing && opcode == IORING_OP_WRITE ? -EIO : result;
+  });
   DiskUser disk(*device);
   Buffer data(4096);
   EXPECT_EQ(disk.write(0, data.data(), 4096), from_errno(EIO));
@@ -343,7 +355,8 @@ TEST(FileDevice, R10_AFailedFuaWritePoisonsAsWellAndAPlainOneDoesNot) {
 TEST(FileDevice, R10_AFailedPreflushFailsTheWriteUnwritten) {
   TempFile file;
   auto device = open_device(file);
-  device->set_result_hook([&](unsigned opcode, int result) { return opcode == IORING_OP_FSYNC ? -EIO : result; });
+  device->set_result_hook(
+      [&](unsigned opcode, int result) { return opcode == IORING_OP_FSYNC ? -EIO : result; });
   DiskUser disk(*device);
   Buffer data(4096, 0x33), seen(4096, 0xff);
   EXPECT_EQ(disk.write(0, data.data(), 4096, block::kPreflush), from_errno(EIO));

@@ -1,8 +1,8 @@
 // Opening: who may, what may be, and what is said about it.
 #include "backend/file/file_device.h"
 
-#include <gtest/gtest.h>
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,7 +24,8 @@ TEST(FileDevice, R8_HasOneWriter) {
   TempFile file;
   auto writer = open_device(file);
   EXPECT_EQ(error_of(FileDevice::open_path(file.path(), {})), from_errno(EBUSY));
-  EXPECT_EQ(error_of(FileDevice::open_path(file.path(), {.read_only = true, .shared_lock = true})), from_errno(EBUSY));
+  EXPECT_EQ(error_of(FileDevice::open_path(file.path(), {.read_only = true, .shared_lock = true})),
+            from_errno(EBUSY));
   EXPECT_TRUE(FileDevice::open_path(file.path(), {.read_only = true}));
   writer.reset();
   auto reader = open_device(file, {.read_only = true, .shared_lock = true});
@@ -58,7 +59,8 @@ TEST(FileDevice, S9_OpensReadOnlyWhateverTheCallerHolds) {
 
 TEST(FileDevice, TakesADescriptorThatOnlyNamesTheFile) {
   TempFile file;
-  auto device = FileDevice::open(UniqueFd(::open(file.path().c_str(), O_PATH | O_CLOEXEC)), {.name = "by fd"});
+  auto device = FileDevice::open(UniqueFd(::open(file.path().c_str(), O_PATH | O_CLOEXEC)),
+                                 {.name = "by fd"});
   ASSERT_TRUE(device);
   DiskUser disk(**device);
   Buffer data(512, 3);
@@ -72,7 +74,8 @@ TEST(FileDevice, RefusesWhatIsNoDisk) {
   TempFile empty(0);
   EXPECT_EQ(error_of(FileDevice::open_path(empty.path(), {})), from_errno(EINVAL));
   TempFile file;
-  EXPECT_EQ(error_of(FileDevice::open_path(file.path(), {.logical_block_size = 1000})), from_errno(EINVAL));
+  EXPECT_EQ(error_of(FileDevice::open_path(file.path(), {.logical_block_size = 1000})),
+            from_errno(EINVAL));
 }
 
 TEST(FileDevice, DoesNotHangOnAPipe) {

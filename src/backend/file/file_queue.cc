@@ -23,7 +23,11 @@ alignas(4096) std::byte zeros[kZerosBytes];  // never written
 }  // namespace
 
 FileQueue::FileQueue(FileDevice& device, Reactor& reactor)
-    : device_(device), reactor_(reactor), limits_(device.limits()), fd_(device.fd_.get()), completions_(reactor) {
+    : device_(device),
+      reactor_(reactor),
+      limits_(device.limits()),
+      fd_(device.fd_.get()),
+      completions_(reactor) {
   grow();
 }
 
@@ -36,17 +40,20 @@ FileQueue::~FileQueue() {
 void FileQueue::submit(block::Request& request) {
   limits_.size = device_.size_.load(std::memory_order_relaxed);
   const std::error_code error = admit(request);
-  const bool nothing_to_do = request.length == 0 && request.op != block::Op::flush && (request.flags & block::kPreflush) == 0;
+  const bool nothing_to_do = request.length == 0 && request.op != block::Op::flush &&
+                             (request.flags & block::kPreflush) == 0;
   if (error || nothing_to_do) return completions_.add(request, error);
   if (device_.geometry_.in_memory && block::carries_data(request.op) && !device_.hook_) {
-    return completions_.add(request, transfer_now(fd_, request));  // its flags ask for nothing tmpfs could do
+    return completions_.add(
+        request, transfer_now(fd_, request));  // its flags ask for nothing tmpfs could do
   }
   if (!waiting_.empty() || !start(request)) waiting_.push_back(request);
 }
 
 std::error_code FileQueue::admit(const block::Request& request) const {
   if (const auto error = block::check(request, limits_)) return error;
-  const bool promises_stability = request.op == block::Op::flush || (request.flags & (block::kFua | block::kPreflush)) != 0 ||
+  const bool promises_stability = request.op == block::Op::flush ||
+                                  (request.flags & (block::kFua | block::kPreflush)) != 0 ||
                                   (device_.options_.write_through && block::modifies(request.op));
   return promises_stability && device_.poisoned() ? from_errno(EIO) : std::error_code{};
 }
@@ -115,10 +122,14 @@ void FileQueue::start_waiting() {
 void FileQueue::run(Slot& slot) {
   switch (slot.step) {
     case Step::preflush:
-    case Step::sync: return run_sync(slot);
-    case Step::transfer: return slot.bounce == nullptr ? run_transfer(slot) : run_bounced(slot);
-    case Step::range: return run_range(slot);
-    case Step::zeros: return run_zeros(slot);
+    case Step::sync:
+      return run_sync(slot);
+    case Step::transfer:
+      return slot.bounce == nullptr ? run_transfer(slot) : run_bounced(slot);
+    case Step::range:
+      return run_range(slot);
+    case Step::zeros:
+      return run_zeros(slot);
   }
 }
 
@@ -143,7 +154,8 @@ void FileQueue::run_transfer(Slot& slot) {
   const block::Request& request = *slot.request;
   std::uint64_t skip = slot.position;
   std::size_t index = 0;
-  while (index < request.segments.size() && skip >= request.segments[index].iov_len) skip -= request.segments[index++].iov_len;
+  while (index < request.segments.size() && skip >= request.segments[index].iov_len)
+    skip -= request.segments[index++].iov_len;
   const auto rest = request.segments.subspan(index);
   const std::uint64_t offset = request.offset + slot.position;
   const bool read = request.op == block::Op::read;
@@ -157,10 +169,12 @@ void FileQueue::run_transfer(Slot& slot) {
     return;
   }
   std::byte* memory = rest.empty() ? zeros : static_cast<std::byte*>(rest[0].iov_base) + skip;
-  const auto length = rest.empty() ? 0U : static_cast<unsigned>(std::min(rest[0].iov_len - skip, kTransferMax));
+  const auto length =
+      rest.empty() ? 0U : static_cast<unsigned>(std::min(rest[0].iov_len - skip, kTransferMax));
   const int fixed = reactor_.buffer_index(memory, length);
   issue(slot, [&](io_uring_sqe* entry) {
-    if (read && fixed >= 0) return io_uring_prep_read_fixed(entry, fd_, memory, length, offset, fixed);
+    if (read && fixed >= 0)
+      return io_uring_prep_read_fixed(entry, fd_, memory, length, offset, fixed);
     if (read) return io_uring_prep_read(entry, fd_, memory, length, offset);
     if (fixed >= 0) {
       io_uring_prep_write_fixed(entry, fd_, memory, length, offset, fixed);
@@ -173,11 +187,13 @@ void FileQueue::run_transfer(Slot& slot) {
 
 void FileQueue::run_bounced(Slot& slot) {
   const block::Request& request = *slot.request;
-  const std::size_t length = std::min<std::size_t>(request.length - slot.position, BouncePool::kBytes);
+  const std::size_t length =
+      std::min<std::size_t>(request.length - slot.position, BouncePool::kBytes);
   const std::uint64_t offset = request.offset + slot.position;
   if (request.op == block::Op::write) gather(request, slot.position, slot.bounce, length);
   issue(slot, [&](io_uring_sqe* entry) {
-    if (request.op == block::Op::read) return io_uring_prep_read(entry, fd_, slot.bounce, static_cast<unsigned>(length), offset);
+    if (request.op == block::Op::read)
+      return io_uring_prep_read(entry, fd_, slot.bounce, static_cast<unsigned>(length), offset);
     io_uring_prep_write(entry, fd_, slot.bounce, static_cast<unsigned>(length), offset);
     entry->rw_flags = wants_sync(request) ? RWF_DSYNC : 0;
   });
@@ -187,7 +203,8 @@ void FileQueue::run_bounced(Slot& slot) {
 void FileQueue::run_range(Slot& slot) {
   const block::Request& request = *slot.request;
   if (request.op == block::Op::secure_erase) return run_ioctl(slot, BLKSECDISCARD);
-  if (request.op == block::Op::discard && device_.geometry_.block_device) return run_ioctl(slot, BLKDISCARD);
+  if (request.op == block::Op::discard && device_.geometry_.block_device)
+    return run_ioctl(slot, BLKDISCARD);
   const bool may_unmap = request.op == block::Op::discard || (request.flags & block::kNoUnmap) == 0;
   if (may_unmap && !device_.no_punch_hole_.load(std::memory_order_relaxed)) {
     slot.mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
@@ -198,17 +215,22 @@ void FileQueue::run_range(Slot& slot) {
     return run_zeros(slot);
   }
   issue(slot, [&](io_uring_sqe* entry) {
-    io_uring_prep_fallocate(entry, fd_, slot.mode, static_cast<off_t>(request.offset), static_cast<off_t>(request.length));
+    io_uring_prep_fallocate(entry, fd_, slot.mode, static_cast<off_t>(request.offset),
+                            static_cast<off_t>(request.length));
   });
 }
 
 void FileQueue::run_zeros(Slot& slot) {
   const block::Request& request = *slot.request;
-  const auto length = static_cast<unsigned>(std::min<std::uint64_t>(request.length - slot.position, kZerosBytes));
-  issue(slot, [&](io_uring_sqe* entry) { io_uring_prep_write(entry, fd_, zeros, length, request.offset + slot.position); });
+  const auto length =
+      static_cast<unsigned>(std::min<std::uint64_t>(request.length - slot.position, kZerosBytes));
+  issue(slot, [&](io_uring_sqe* entry) {
+    io_uring_prep_write(entry, fd_, zeros, length, request.offset + slot.position);
+  });
 }
 
-// Calls the ring has no operation for block a thread of their own. The slot stays until the answer is back.
+// Calls the ring has no operation for block a thread of their own. The slot stays until the answer
+// is back.
 void FileQueue::run_ioctl(Slot& slot, unsigned long code) {
   slot.opcode = IORING_OP_NOP;
   device_.worker_->run([this, &slot, code] {
@@ -231,26 +253,32 @@ void FileQueue::completed(Slot& slot, int result) {
   }
   switch (slot.step) {
     case Step::preflush:
-    case Step::sync: return after_sync(slot, result);
-    case Step::range: return after_range(slot, result);
+    case Step::sync:
+      return after_sync(slot, result);
+    case Step::range:
+      return after_range(slot, result);
     case Step::transfer:
-    case Step::zeros: return after_transfer(slot, result);
+    case Step::zeros:
+      return after_transfer(slot, result);
   }
 }
 
 void FileQueue::after_transfer(Slot& slot, int result) {
   const block::Request& request = *slot.request;
   if (result < 0) {
-    if (block::modifies(request.op) && wants_sync(request)) device_.poison("a write with FUA", -result);
+    if (block::modifies(request.op) && wants_sync(request))
+      device_.poison("a write with FUA", -result);
     return finish(slot, from_errno(-result));
   }
   const auto bytes = static_cast<std::uint64_t>(result);
-  if (slot.bounce != nullptr && request.op == block::Op::read) scatter(slot.bounce, request, slot.position, bytes);
+  if (slot.bounce != nullptr && request.op == block::Op::read)
+    scatter(slot.bounce, request, slot.position, bytes);
   slot.position += bytes;
   slot.retries = 0;
   if (slot.position < request.length) {
     // Nothing more, or an end in the middle of a block: the file is shorter than it was.
-    const bool cut = bytes == 0 || (device_.direct_ && slot.position % limits_.logical_block_size != 0);
+    const bool cut =
+        bytes == 0 || (device_.direct_ && slot.position % limits_.logical_block_size != 0);
     return cut ? finish(slot, from_errno(EIO)) : run(slot);
   }
   if (slot.step == Step::zeros) return after_modification(slot);
@@ -261,7 +289,8 @@ void FileQueue::after_range(Slot& slot, int result) {
   const bool by_ring = slot.opcode == IORING_OP_FALLOCATE;
   if (result == -EOPNOTSUPP && by_ring && slot.request->op == block::Op::write_zeroes) {
     const bool punching = (slot.mode & FALLOC_FL_PUNCH_HOLE) != 0;
-    (punching ? device_.no_punch_hole_ : device_.no_zero_range_).store(true, std::memory_order_relaxed);
+    (punching ? device_.no_punch_hole_ : device_.no_zero_range_)
+        .store(true, std::memory_order_relaxed);
     return run(slot);  // the next best way
   }
   if (result < 0) return finish(slot, from_errno(-result));
@@ -269,7 +298,8 @@ void FileQueue::after_range(Slot& slot, int result) {
 }
 
 void FileQueue::after_modification(Slot& slot) {
-  if (slot.request->op != block::Op::write_zeroes || !wants_sync(*slot.request)) return finish(slot, {});
+  if (slot.request->op != block::Op::write_zeroes || !wants_sync(*slot.request))
+    return finish(slot, {});
   slot.step = Step::sync;
   slot.retries = 0;
   run(slot);
@@ -280,7 +310,8 @@ void FileQueue::after_sync(Slot& slot, int result) {
     device_.poison("a flush", -result);
     return finish(slot, from_errno(EIO));
   }
-  // Another queue may have seen the error that this sync was not told of: the kernel reports it once.
+  // Another queue may have seen the error that this sync was not told of: the kernel reports it
+  // once.
   if (device_.poisoned()) return finish(slot, from_errno(EIO));
   if (slot.step == Step::sync) return finish(slot, {});
   const block::Request& request = *slot.request;

@@ -1,7 +1,7 @@
 #pragma once
-// The door of a FileDevice on one reactor. A request takes a slot and goes through its steps, each one ring
-// operation or several: preflush, then the operation itself, then a sync where FUA needs one. Requests
-// beyond the slots wait in order.
+// The door of a FileDevice on one reactor. A request takes a slot and goes through its steps, each
+// one ring operation or several: preflush, then the operation itself, then a sync where FUA needs
+// one. Requests beyond the slots wait in order.
 
 #include <array>
 #include <memory>

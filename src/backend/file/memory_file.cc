@@ -32,7 +32,8 @@ std::error_code transfer_now(int fd, const block::Request& request) {
     ssize_t bytes = 0;
     if (skip == 0) {
       const auto count = static_cast<int>(std::min<std::size_t>(rest.size(), IOV_MAX));
-      bytes = read ? ::preadv(fd, rest.data(), count, offset) : ::pwritev(fd, rest.data(), count, offset);
+      bytes = read ? ::preadv(fd, rest.data(), count, offset)
+                   : ::pwritev(fd, rest.data(), count, offset);
     } else {
       auto* memory = static_cast<std::byte*>(rest[0].iov_base) + skip;
       const std::size_t length = rest[0].iov_len - skip;

@@ -1,6 +1,7 @@
 #pragma once
-// Transfers for files that live in memory (tmpfs). The kernel has no way to start one without blocking, so
-// the ring hands each to a thread of its own, at several times the price of the copy that it is.
+// Transfers for files that live in memory (tmpfs). The kernel has no way to start one without
+// blocking, so the ring hands each to a thread of its own, at several times the price of the copy
+// that it is.
 
 #include <system_error>
 

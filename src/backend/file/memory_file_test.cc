@@ -27,7 +27,8 @@ struct MemoryFile : ::testing::Test {
     request.op = op;
     request.offset = offset;
     request.length = bytes.size();
-    for (std::size_t at = 0; at < bytes.size(); at += part) parts.push_back({bytes.data() + at, std::min(part, bytes.size() - at)});
+    for (std::size_t at = 0; at < bytes.size(); at += part)
+      parts.push_back({bytes.data() + at, std::min(part, bytes.size() - at)});
     parts.push_back({nullptr, 0});
     request.segments = parts;
     return transfer_now(fd.get(), request);

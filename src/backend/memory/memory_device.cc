@@ -25,7 +25,8 @@ void erase(std::byte* begin, std::uint64_t length) {
   const std::uint64_t middle = (length - head) / page * page;
   const std::uint64_t tail = length - head - middle;
   std::memset(begin, 0, head);
-  if (middle > 0 && ::madvise(begin + head, middle, MADV_DONTNEED) != 0) std::memset(begin + head, 0, middle);
+  if (middle > 0 && ::madvise(begin + head, middle, MADV_DONTNEED) != 0)
+    std::memset(begin + head, 0, middle);
   std::memset(begin + head + middle, 0, tail);
 }
 
@@ -64,8 +65,11 @@ class MemoryQueue final : public block::Queue {
         }
         [[fallthrough]];
       case block::Op::discard:
-      case block::Op::secure_erase: erase(at, request.length); break;
-      case block::Op::flush: break;
+      case block::Op::secure_erase:
+        erase(at, request.length);
+        break;
+      case block::Op::flush:
+        break;
     }
   }
 
@@ -97,7 +101,8 @@ Result<std::unique_ptr<MemoryDevice>> MemoryDevice::create(MemoryOptions options
   void* memory = ::mmap(nullptr, options.size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return fail_errno(errno);
-  return std::unique_ptr<MemoryDevice>(new MemoryDevice(std::move(options), static_cast<std::byte*>(memory)));
+  return std::unique_ptr<MemoryDevice>(
+      new MemoryDevice(std::move(options), static_cast<std::byte*>(memory)));
 }
 
 Result<std::unique_ptr<block::Queue>> MemoryDevice::open_queue(Loop& loop) {
@@ -108,7 +113,8 @@ std::uint64_t MemoryDevice::resident_bytes() const {
   const std::uint64_t page = page_size();
   std::vector<unsigned char> present((options_.size + page - 1) / page);
   if (::mincore(memory_, options_.size, present.data()) != 0) return 0;
-  return page * static_cast<std::uint64_t>(std::count_if(present.begin(), present.end(), [](unsigned char p) { return (p & 1) != 0; }));
+  return page * static_cast<std::uint64_t>(std::count_if(
+                    present.begin(), present.end(), [](unsigned char p) { return (p & 1) != 0; }));
 }
 
 }  // namespace rnbd::backend

@@ -1,6 +1,6 @@
 #pragma once
-// A disk in memory: sparse, zero at first, gone with the process. Any number of loops; requests that overlap
-// in time and place are their submitters' to order, as on any disk.
+// A disk in memory: sparse, zero at first, gone with the process. Any number of loops; requests
+// that overlap in time and place are their submitters' to order, as on any disk.
 
 #include <cstddef>
 #include <span>
@@ -28,7 +28,7 @@ class MemoryDevice final : public block::Device {
   Result<std::unique_ptr<block::Queue>> open_queue(Loop& loop) override;
 
   std::span<std::byte> bytes() { return {memory_, limits_.size}; }  // for tests
-  std::uint64_t resident_bytes() const;                             // how much of it is really there
+  std::uint64_t resident_bytes() const;  // how much of it is really there
 
  private:
   MemoryDevice(MemoryOptions options, std::byte* memory);

@@ -33,7 +33,9 @@ TEST(MemoryDevice, GathersAndScattersSegmentsOfAnySize) {
   Buffer out(4096);
   out.fill_pattern(2);
   auto write = disk.make(Op::write, 4096, 4096);
-  disk.set_parts(*write, {{out.data(), 1}, {out.data() + 1, 0}, {out.data() + 1, 3000}, {out.data() + 3001, 1095}});
+  disk.set_parts(
+      *write,
+      {{out.data(), 1}, {out.data() + 1, 0}, {out.data() + 1, 3000}, {out.data() + 3001, 1095}});
   EXPECT_FALSE(disk.run(*write));
   EXPECT_EQ(std::memcmp(device->bytes().data() + 4096, out.data(), 4096), 0);
   Buffer in(4096);
@@ -83,7 +85,8 @@ TEST(MemoryDevice, MatchesAModelUnderRandomRequests) {
         std::memcpy(model.data() + offset, data.data(), length);
         break;
       case 1:
-        ASSERT_FALSE(disk.range(random.below(2) == 0 ? Op::discard : Op::write_zeroes, offset, length));
+        ASSERT_FALSE(
+            disk.range(random.below(2) == 0 ? Op::discard : Op::write_zeroes, offset, length));
         std::memset(model.data() + offset, 0, length);
         break;
       default:
@@ -100,7 +103,8 @@ TEST(MemoryDevice, IsSharedByLoops) {
     users.emplace_back([&, u] {
       DiskUser disk(*device);
       Buffer data(4096, static_cast<int>(u + 1));
-      for (std::uint64_t i = 0; i < 60; ++i) EXPECT_FALSE(disk.write((i * 3 + u) * 4096, data.data(), 4096));
+      for (std::uint64_t i = 0; i < 60; ++i)
+        EXPECT_FALSE(disk.write((i * 3 + u) * 4096, data.data(), 4096));
     });
   }
   for (auto& user : users) user.join();

@@ -20,7 +20,8 @@ class NullQueue final : public block::Queue {
   void submit(block::Request& request) override {
     const std::error_code error = block::check(request, limits_);
     if (fill_ && !error && request.op == block::Op::read) {
-      for (const iovec& segment : request.segments) std::memset(segment.iov_base, 0, segment.iov_len);
+      for (const iovec& segment : request.segments)
+        std::memset(segment.iov_base, 0, segment.iov_len);
     }
     completions_.add(request, error);
   }

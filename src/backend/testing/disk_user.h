@@ -1,6 +1,6 @@
 #pragma once
-// For tests of backends: a reactor on the test's thread, a queue on it, and requests made and waited for in
-// one line each.
+// For tests of backends: a reactor on the test's thread, a queue on it, and requests made and
+// waited for in one line each.
 
 #include <gtest/gtest.h>
 
@@ -33,7 +33,8 @@ class DiskUser {
     queue_ = std::move(*opened);
   }
 
-  std::unique_ptr<TestRequest> make(block::Op op, std::uint64_t offset, std::uint64_t length, int flags = 0) {
+  std::unique_ptr<TestRequest> make(block::Op op, std::uint64_t offset, std::uint64_t length,
+                                    int flags = 0) {
     auto request = std::make_unique<TestRequest>();
     request->op = op;
     request->offset = offset;
@@ -62,7 +63,8 @@ class DiskUser {
     set_parts(*request, {{memory, length}});
     return run(*request);
   }
-  std::error_code write(std::uint64_t offset, const void* memory, std::size_t length, int flags = 0) {
+  std::error_code write(std::uint64_t offset, const void* memory, std::size_t length,
+                        int flags = 0) {
     auto request = make(block::Op::write, offset, length, flags);
     set_parts(*request, {{const_cast<void*>(memory), length}});
     return run(*request);
@@ -84,7 +86,9 @@ class DiskUser {
 class Buffer {
  public:
   explicit Buffer(std::size_t size, int fill = 0, std::size_t skew = 0)
-      : size_(size), raw_(std::aligned_alloc(4096, (size + skew + 4095) / 4096 * 4096)), skew_(skew) {
+      : size_(size),
+        raw_(std::aligned_alloc(4096, (size + skew + 4095) / 4096 * 4096)),
+        skew_(skew) {
     std::memset(data(), fill, size);
   }
   ~Buffer() { std::free(raw_); }
@@ -104,7 +108,9 @@ class Buffer {
     }
     return true;
   }
-  bool same(Buffer& other) { return size_ == other.size_ && std::memcmp(data(), other.data(), size_) == 0; }
+  bool same(Buffer& other) {
+    return size_ == other.size_ && std::memcmp(data(), other.data(), size_) == 0;
+  }
 
  private:
   std::size_t size_;

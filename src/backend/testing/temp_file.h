@@ -28,7 +28,9 @@ class TempFile {
     resize(size);
   }
   ~TempFile() { ::unlink(path_.c_str()); }
-  void resize(std::uint64_t size) { EXPECT_EQ(::ftruncate(fd_.get(), static_cast<off_t>(size)), 0); }
+  void resize(std::uint64_t size) {
+    EXPECT_EQ(::ftruncate(fd_.get(), static_cast<off_t>(size)), 0);
+  }
   std::uint64_t allocated() const {
     struct stat status {};
     EXPECT_EQ(::fstat(fd_.get(), &status), 0);
@@ -36,7 +38,8 @@ class TempFile {
   }
   // What is in the file as everybody else sees it.
   void peek(std::uint64_t offset, Buffer& into) const {
-    EXPECT_EQ(::pread(fd_.get(), into.data(), into.size(), static_cast<off_t>(offset)), static_cast<ssize_t>(into.size()));
+    EXPECT_EQ(::pread(fd_.get(), into.data(), into.size(), static_cast<off_t>(offset)),
+              static_cast<ssize_t>(into.size()));
   }
   const std::string& path() const { return path_; }
   int fd() const { return fd_.get(); }

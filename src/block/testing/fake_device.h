@@ -1,6 +1,7 @@
 #pragma once
-// A device in memory for tests of frontends: obeys the contract, completes from the loop, can hold requests
-// back, fail them, and tells what reached it. Several loops may use it; bytes are the tests' to keep apart.
+// A device in memory for tests of frontends: obeys the contract, completes from the loop, can hold
+// requests back, fail them, and tells what reached it. Several loops may use it; bytes are the
+// tests' to keep apart.
 
 #include <atomic>
 #include <cstring>
@@ -50,7 +51,8 @@ class FakeDevice final : public Device {
   std::vector<std::byte> bytes;
   std::atomic<bool> fail_open{false};
   std::atomic<int> fail_with{0};  // errno of every request while not 0
-  std::atomic<unsigned> reads{0}, writes{0}, flushes{0}, discards{0}, zeroes{0}, fuas{0}, no_unmaps{0};
+  std::atomic<unsigned> reads{0}, writes{0}, flushes{0}, discards{0}, zeroes{0}, fuas{0},
+      no_unmaps{0};
   std::atomic<unsigned> waiting{0};  // held now
 
  private:
@@ -95,7 +97,8 @@ class FakeDevice final : public Device {
   std::error_code execute(const Request& request) {
     if (fail_with != 0) return from_errno(fail_with);
     if (const auto error = check(request, limits_)) return error;
-    if (limits_.max_transfer != 0 && carries_data(request.op) && request.length > limits_.max_transfer) {
+    if (limits_.max_transfer != 0 && carries_data(request.op) &&
+        request.length > limits_.max_transfer) {
       return from_errno(EINVAL);
     }
     std::byte* at = bytes.data() + request.offset;
@@ -115,17 +118,21 @@ class FakeDevice final : public Device {
           at += part.iov_len;
         }
         break;
-      case Op::flush: ++flushes; break;
+      case Op::flush:
+        ++flushes;
+        break;
       case Op::discard:
         ++discards;
-        std::memset(at, 0xdd, request.length);  // a discard promises nothing about what is read afterwards
+        std::memset(at, 0xdd,
+                    request.length);  // a discard promises nothing about what is read afterwards
         break;
       case Op::write_zeroes:
         ++zeroes;
         if ((request.flags & kNoUnmap) != 0) ++no_unmaps;
         std::memset(at, 0, request.length);
         break;
-      case Op::secure_erase: return from_errno(EOPNOTSUPP);
+      case Op::secure_erase:
+        return from_errno(EOPNOTSUPP);
     }
     return {};
   }

@@ -1,4 +1,5 @@
-// Who may write where: memory, windows, gates, and what becomes of a connection that reaches too far.
+// Who may write where: memory, windows, gates, and what becomes of a connection that reaches too
+// far.
 
 #include <algorithm>
 #include <functional>
@@ -10,8 +11,8 @@ namespace {
 
 std::span<const iovec> one(const iovec& part) { return {&part, 1}; }
 
-// After a write that is a fault: the receiver knows why, the sender learns that it was thrown out, and what
-// came behind the write is not delivered.
+// After a write that is a fault: the receiver knows why, the sender learns that it was thrown out,
+// and what came behind the write is not delivered.
 void expect_fault(Harness& harness, End& sender, End& receiver, const Work& work) {
   receiver.post_receives(2);
   const std::size_t before = receiver.messages();
@@ -36,10 +37,12 @@ TEST_P(Conformance, MemoryMayBeWrittenToItsLastByteAndNotBeyond) {
                            Case{std::uint64_t{1} << 40, 16}, Case{0 - std::uint64_t{8}, 16}}) {
     SCOPED_TRACE(reach.offset);
     Pair pair(harness());
-    Memory& memory = pair.server_memory({.size = 4096, .access = Access::remote_write, .chunk_size = 0});
+    Memory& memory =
+        pair.server_memory({.size = 4096, .access = Access::remote_write, .chunk_size = 0});
     const iovec whole{const_cast<std::byte*>(bytes.data()), 4096};
     pair.server().post_receives(1);
-    ASSERT_EQ(pair.client().post(write_imm_work(one(whole), memory.remote(0, 4096), 1)), std::error_code());
+    ASSERT_EQ(pair.client().post(write_imm_work(one(whole), memory.remote(0, 4096), 1)),
+              std::error_code());
     ASSERT_TRUE(run_until([&] { return pair.server().messages() == 1; }));
     std::ranges::fill(memory.bytes(), std::byte{0});
     const iovec part{const_cast<std::byte*>(bytes.data()), reach.length};
@@ -52,7 +55,8 @@ TEST_P(Conformance, AKeyThatWasNeverGivenIsAFault) {
   for (const std::uint32_t flip : {1u, 0x80u, 0x10000u, 0x80000000u, 0xffffffffu}) {
     SCOPED_TRACE(flip);
     Pair pair(harness());
-    Memory& memory = pair.server_memory({.size = 4096, .access = Access::remote_write, .chunk_size = 0});
+    Memory& memory =
+        pair.server_memory({.size = 4096, .access = Access::remote_write, .chunk_size = 0});
     const Bytes bytes = pattern(16);
     const iovec part = vec(bytes);
     RemoteSpan span = memory.remote(0, 16);
@@ -71,34 +75,41 @@ TEST_P(Conformance, KeyZeroIsNeverValid) {
 
 TEST_P(Conformance, LocalMemoryIsNotForPeers) {
   Pair pair(harness());
-  Memory& memory = pair.server_memory({.size = 4096, .access = Access::local_only, .chunk_size = 0});
+  Memory& memory =
+      pair.server_memory({.size = 4096, .access = Access::local_only, .chunk_size = 0});
   const Bytes bytes = pattern(16);
   const iovec part = vec(bytes);
-  expect_fault(harness(), pair.client(), pair.server(), write_work(one(part), memory.remote(0, 16), 1));
+  expect_fault(harness(), pair.client(), pair.server(),
+               write_work(one(part), memory.remote(0, 16), 1));
 }
 
 TEST_P(Conformance, MemoryOfAnotherDomainIsNotReached) {
   Pair pair(harness());
   Pair other(harness());
-  Memory& memory = other.server_memory({.size = 4096, .access = Access::remote_write, .chunk_size = 0});
+  Memory& memory =
+      other.server_memory({.size = 4096, .access = Access::remote_write, .chunk_size = 0});
   const Bytes bytes = pattern(16);
   const iovec part = vec(bytes);
-  expect_fault(harness(), pair.client(), pair.server(), write_work(one(part), memory.remote(0, 16), 1));
+  expect_fault(harness(), pair.client(), pair.server(),
+               write_work(one(part), memory.remote(0, 16), 1));
   EXPECT_TRUE(std::ranges::all_of(memory.bytes(), [](std::byte b) { return b == std::byte{0}; }));
   EXPECT_EQ(other.server().closed, 0);
 }
 
 TEST_P(Conformance, AllConnectionsOfADomainReachItsMemory) {
   Pair pair(harness(), 3);
-  Memory& memory = pair.server_memory({.size = 3 * 4096, .access = Access::remote_write, .chunk_size = 0});
+  Memory& memory =
+      pair.server_memory({.size = 3 * 4096, .access = Access::remote_write, .chunk_size = 0});
   const Bytes bytes = pattern(4096);
   const iovec part = vec(bytes);
   for (std::size_t i = 0; i < 3; ++i) {
     pair.server(i).post_receives(1);
-    ASSERT_EQ(pair.client(i).post(write_imm_work(one(part), memory.remote(i * 4096, 4096), 1)), std::error_code());
+    ASSERT_EQ(pair.client(i).post(write_imm_work(one(part), memory.remote(i * 4096, 4096), 1)),
+              std::error_code());
   }
   const auto all = [&] {
-    return pair.server(0).messages() == 1 && pair.server(1).messages() == 1 && pair.server(2).messages() == 1;
+    return pair.server(0).messages() == 1 && pair.server(1).messages() == 1 &&
+           pair.server(2).messages() == 1;
   };
   ASSERT_TRUE(run_until(all));
   for (std::size_t i = 0; i < 3; ++i) {
@@ -110,15 +121,18 @@ TEST_P(Conformance, ConnectionsOfOneDomainMayLiveOnSeveralLoops) {
   if (harness().client_count() < 2) GTEST_SKIP() << "one client loop only";
   Pair pair(harness());
   pair.connect_one(kDefaultOptions, 1);
-  Memory& memory = pair.client_memory({.size = 8192, .access = Access::remote_write, .chunk_size = 0});
+  Memory& memory =
+      pair.client_memory({.size = 8192, .access = Access::remote_write, .chunk_size = 0});
   const Bytes bytes = pattern(4096);
   const iovec part = vec(bytes);
   for (std::size_t i = 0; i < 2; ++i) {
     pair.client(i).post_receives(1);
     pair.client(i).post(write_work({}, {}));  // the initiator speaks first
-    ASSERT_EQ(pair.server(i).post(write_imm_work(one(part), memory.remote(i * 4096, 4096), 1)), std::error_code());
+    ASSERT_EQ(pair.server(i).post(write_imm_work(one(part), memory.remote(i * 4096, 4096), 1)),
+              std::error_code());
   }
-  ASSERT_TRUE(run_until([&] { return pair.client(0).messages() == 1 && pair.client(1).messages() == 1; }));
+  ASSERT_TRUE(
+      run_until([&] { return pair.client(0).messages() == 1 && pair.client(1).messages() == 1; }));
   EXPECT_TRUE(std::ranges::equal(memory.bytes().first(4096), bytes));
   EXPECT_TRUE(std::ranges::equal(memory.bytes().last(4096), bytes));
 }
@@ -131,11 +145,12 @@ TEST_P(Conformance, AShutGateIsAFaultAndAnOpenOneIsNot) {
     bool fault;  // with the gate of chunk 1, bytes 4096 to 8191, shut
   };
   const Bytes bytes = pattern(3 * 4096);
-  for (const Case reach : {Case{0, 4096, false}, Case{8192, 4096, false}, Case{4096, 1, true}, Case{8191, 1, true},
-                           Case{4095, 2, true}, Case{0, 12288, true}}) {
+  for (const Case reach : {Case{0, 4096, false}, Case{8192, 4096, false}, Case{4096, 1, true},
+                           Case{8191, 1, true}, Case{4095, 2, true}, Case{0, 12288, true}}) {
     SCOPED_TRACE(reach.offset);
     Pair pair(harness());
-    Memory& memory = pair.server_memory({.size = 12288, .access = Access::remote_write, .chunk_size = 4096});
+    Memory& memory =
+        pair.server_memory({.size = 12288, .access = Access::remote_write, .chunk_size = 4096});
     memory.set_gate(1, false);
     const iovec part{const_cast<std::byte*>(bytes.data()), reach.length};
     const Work work = write_imm_work(one(part), memory.remote(reach.offset, reach.length), 1, 1);
@@ -150,7 +165,8 @@ TEST_P(Conformance, AShutGateIsAFaultAndAnOpenOneIsNot) {
     ASSERT_TRUE(run_until([&] { return pair.server().messages() == 1; }));
     memory.set_gate(1, true);
     const iovec all = vec(bytes);
-    ASSERT_EQ(pair.client().post(write_imm_work(one(all), memory.remote(0, 12288), 2)), std::error_code());
+    ASSERT_EQ(pair.client().post(write_imm_work(one(all), memory.remote(0, 12288), 2)),
+              std::error_code());
     ASSERT_TRUE(run_until([&] { return pair.server().messages() == 2; }));
     EXPECT_TRUE(std::ranges::equal(memory.bytes(), bytes));
   }
@@ -161,7 +177,8 @@ TEST_P(Conformance, AWindowEndsWhereItsBuffersEnd) {
   for (const bool below : {false, true}) {
     Pair pair(harness());
     Bytes target(3 * 1000);
-    const iovec scatter[] = {vec(std::span(target).first(500)), vec(std::span(target).subspan(1000, 500))};
+    const iovec scatter[] = {vec(std::span(target).first(500)),
+                             vec(std::span(target).subspan(1000, 500))};
     const RemoteSpan window = pair.server().expose(0, scatter);
     const Bytes bytes = pattern(2);
     const iovec part = vec(bytes);
@@ -192,7 +209,8 @@ TEST_P(Conformance, HidingStopsWritesThatAreUnderWay) {
   Bytes target(bytes.size());
   const iovec part = vec(bytes);
   const RemoteSpan window = pair.server().expose(0, std::span(target));
-  for (int i = 0; i < 20; ++i) ASSERT_EQ(pair.client().post(write_work(one(part), window)), std::error_code());
+  for (int i = 0; i < 20; ++i)
+    ASSERT_EQ(pair.client().post(write_work(one(part), window)), std::error_code());
   run_until([&] { return target[0] != std::byte{0}; });  // the first has begun to arrive
   pair.server().hide(0);
   std::ranges::fill(target, std::byte{0x11});
@@ -212,7 +230,9 @@ TEST_P(Conformance, EachExposureHasAKeyOfItsOwnAndOldOnesAreDead) {
     pair.server().hide(0);
     keys.push_back(pair.server().expose(0, std::span(target)).key);
     EXPECT_NE(keys.back(), old.key);
-    if (i > 0) { EXPECT_NE(keys.back(), keys[keys.size() - 2]); }
+    if (i > 0) {
+      EXPECT_NE(keys.back(), keys[keys.size() - 2]);
+    }
   }
   const Bytes bytes = pattern(16);
   const iovec part = vec(bytes);
@@ -240,7 +260,8 @@ TEST_P(Conformance, WindowsOfOneConnectionAreIndependent) {
   Pair pair(harness());
   std::vector<Bytes> targets(8, Bytes(1000));
   std::vector<RemoteSpan> windows;
-  for (std::uint32_t i = 0; i < 8; ++i) windows.push_back(pair.server().expose(i, std::span(targets[i])));
+  for (std::uint32_t i = 0; i < 8; ++i)
+    windows.push_back(pair.server().expose(i, std::span(targets[i])));
   pair.server().hide(3);
   pair.server().post_receives(7);
   for (std::size_t i = 0; i < 8; ++i) {
@@ -256,7 +277,8 @@ TEST_P(Conformance, WindowsOfOneConnectionAreIndependent) {
 }
 
 TEST_P(Conformance, SendInvalidateKillsTheWindowBeforeItIsDelivered) {
-  if (!harness().client(0).capabilities().remote_invalidate) GTEST_SKIP() << "no remote invalidation";
+  if (!harness().client(0).capabilities().remote_invalidate)
+    GTEST_SKIP() << "no remote invalidation";
   Pair pair(harness());
   Bytes target(64);
   const RemoteSpan window = pair.client().expose(1, std::span(target));
@@ -266,7 +288,8 @@ TEST_P(Conformance, SendInvalidateKillsTheWindowBeforeItIsDelivered) {
   bool fresh_key = false;
   pair.client().receive_hook = [&](const ReceiveEvent& event) {
     if (event.kind == ReceiveEvent::Kind::flushed) return;
-    fresh_key = pair.client().expose(1, std::span(target)).key != window.key;  // hidden: may be exposed again
+    fresh_key = pair.client().expose(1, std::span(target)).key !=
+                window.key;  // hidden: may be exposed again
   };
   Work work = send_work(one(part), 1);
   work.op = Work::Op::send_invalidate;
@@ -282,13 +305,15 @@ TEST_P(Conformance, SendInvalidateKillsTheWindowBeforeItIsDelivered) {
 }
 
 TEST_P(Conformance, OnlyAKeyOfAnOpenWindowMayBeInvalidated) {
-  if (!harness().client(0).capabilities().remote_invalidate) GTEST_SKIP() << "no remote invalidation";
+  if (!harness().client(0).capabilities().remote_invalidate)
+    GTEST_SKIP() << "no remote invalidation";
   enum { unknown, hidden, memory_key, another_connection };
   for (const int which : {unknown, hidden, memory_key, another_connection}) {
     SCOPED_TRACE(which);
     Pair pair(harness(), 2);
     Bytes target(64);
-    Memory& memory = pair.client_memory({.size = 64, .access = Access::remote_write, .chunk_size = 0});
+    Memory& memory =
+        pair.client_memory({.size = 64, .access = Access::remote_write, .chunk_size = 0});
     const RemoteSpan window = pair.client(0).expose(1, std::span(target));
     const RemoteSpan other = pair.client(1).expose(1, std::span(target));
     Work work = send_work({}, 1);

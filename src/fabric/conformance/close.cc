@@ -1,5 +1,5 @@
-// Closing: everything posted is handed back exactly once, then on_closed, last and once; and what the other
-// side sees of it.
+// Closing: everything posted is handed back exactly once, then on_closed, last and once; and what
+// the other side sees of it.
 
 #include <algorithm>
 #include <cerrno>
@@ -35,10 +35,12 @@ TEST_P(Conformance, CloseHandsEverythingBackThenClosesOnce) {
   pair.server().post_receives(3);
   const Bytes bytes = pattern(100000);
   const iovec part = vec(bytes);
-  Memory& memory = pair.server_memory({.size = bytes.size(), .access = Access::remote_write, .chunk_size = 0});
+  Memory& memory =
+      pair.server_memory({.size = bytes.size(), .access = Access::remote_write, .chunk_size = 0});
   pair.client().keep_order = true;
   for (std::uint64_t i = 1; i <= 30; ++i) {
-    ASSERT_EQ(pair.client().post(write_work(one(part), memory.remote(0, bytes.size()), i)), std::error_code());
+    ASSERT_EQ(pair.client().post(write_work(one(part), memory.remote(0, bytes.size()), i)),
+              std::error_code());
   }
   pair.client().close(from_errno(EINTR));
   pair.client().close(from_errno(EIO));  // a no-op
@@ -55,7 +57,8 @@ TEST_P(Conformance, CloseHandsEverythingBackThenClosesOnce) {
 TEST_P(Conformance, FlushedWorkAndReceivesComeInOrder) {
   Pair pair(harness());
   pair.client().post_receives(10);
-  for (std::uint32_t i = 1; i <= 30; ++i) ASSERT_EQ(pair.client().post(immediate_work(i, i)), std::error_code());
+  for (std::uint32_t i = 1; i <= 30; ++i)
+    ASSERT_EQ(pair.client().post(immediate_work(i, i)), std::error_code());
   pair.client().close();
   pair.client().wait_closed(harness());
   for (std::size_t i = 0; i < 30; ++i) EXPECT_EQ(pair.client().dones[i].first, i + 1);
@@ -81,7 +84,9 @@ TEST_P(Conformance, ThePeerOfAClosedConnectionClosesToo) {
     pair.client().close(Errc::session_closed, graceful);
     EXPECT_TRUE(run_until([&] { return pair.server().closed == 1; }, 5s));
     EXPECT_TRUE(pair.server().why);
-    if (graceful) { EXPECT_EQ(pair.server().why, Errc::peer_closed) << pair.server().why.message(); }
+    if (graceful) {
+      EXPECT_EQ(pair.server().why, Errc::peer_closed) << pair.server().why.message();
+    }
     expect_all_handed_back(pair.server(), 0, 5);
   }
 }
@@ -90,7 +95,8 @@ TEST_P(Conformance, AGracefulCloseDeliversWhatWasPosted) {
   Pair pair(harness());
   const Bytes bytes = pattern(100000);
   const iovec part = vec(bytes);
-  Memory& memory = pair.server_memory({.size = 20 * bytes.size(), .access = Access::remote_write, .chunk_size = 0});
+  Memory& memory = pair.server_memory(
+      {.size = 20 * bytes.size(), .access = Access::remote_write, .chunk_size = 0});
   pair.server().post_receives(21);
   for (std::uint32_t i = 0; i < 20; ++i) {
     const RemoteSpan target = memory.remote(i * bytes.size(), bytes.size());
@@ -102,7 +108,8 @@ TEST_P(Conformance, AGracefulCloseDeliversWhatWasPosted) {
   pair.server().wait_closed(harness());
   EXPECT_EQ(pair.server().messages(), 20U);
   for (std::size_t i = 0; i < 20; ++i) {
-    EXPECT_TRUE(std::ranges::equal(memory.bytes().subspan(i * bytes.size(), bytes.size()), bytes)) << i;
+    EXPECT_TRUE(std::ranges::equal(memory.bytes().subspan(i * bytes.size(), bytes.size()), bytes))
+        << i;
   }
   EXPECT_EQ(pair.client().why, Errc::session_closed);
   EXPECT_EQ(pair.server().why, Errc::peer_closed);
@@ -112,10 +119,12 @@ TEST_P(Conformance, AGracefulCloseOfAStalledConnectionEndsAnyway) {
   Pair pair(harness());
   const Bytes bytes = pattern(1048576);
   const iovec part = vec(bytes);
-  Memory& memory = pair.server_memory({.size = bytes.size(), .access = Access::remote_write, .chunk_size = 0});
+  Memory& memory =
+      pair.server_memory({.size = bytes.size(), .access = Access::remote_write, .chunk_size = 0});
   ASSERT_EQ(pair.client().post(immediate_work(1, 1)), std::error_code());  // nobody receives it
   for (std::uint32_t i = 2; i <= 60; ++i) {
-    ASSERT_EQ(pair.client().post(write_work(one(part), memory.remote(0, bytes.size()), i)), std::error_code());
+    ASSERT_EQ(pair.client().post(write_work(one(part), memory.remote(0, bytes.size()), i)),
+              std::error_code());
   }
   pair.client().close(Errc::session_closed, true);
   EXPECT_TRUE(run_until([&] { return pair.client().closed == 1; }, 5s));
@@ -164,7 +173,9 @@ TEST_P(Conformance, AHandlerMayCloseItsConnection) {
     pair.client().wait_closed(harness());
     pair.server().wait_closed(harness());
     EXPECT_EQ((where == in_receive ? pair.server() : pair.client()).why, from_errno(EINTR));
-    if (where == in_receive) { EXPECT_EQ(pair.server().messages(), 3U); }
+    if (where == in_receive) {
+      EXPECT_EQ(pair.server().messages(), 3U);
+    }
     expect_all_handed_back(pair.client(), 10, 2);
     expect_all_handed_back(pair.server(), 0, 10);
   }
@@ -189,11 +200,13 @@ TEST_P(Conformance, NotAByteOfMemoryIsTouchedAfterOnClosed) {
     Pair pair(harness());
     const Bytes bytes(300000, std::byte{0xff});
     const iovec part = vec(bytes);
-    Memory& memory = pair.server_memory({.size = bytes.size(), .access = Access::remote_write, .chunk_size = 0});
+    Memory& memory =
+        pair.server_memory({.size = bytes.size(), .access = Access::remote_write, .chunk_size = 0});
     Bytes target(bytes.size());
     const RemoteSpan window = pair.server().expose(0, std::span(target));
     for (int i = 0; i < 20; ++i) {
-      const Work batch[] = {write_work(one(part), memory.remote(0, bytes.size())), write_work(one(part), window)};
+      const Work batch[] = {write_work(one(part), memory.remote(0, bytes.size())),
+                            write_work(one(part), window)};
       ASSERT_EQ(pair.client().post(batch), std::error_code());
     }
     run_until([&] { return target[0] != std::byte{0}; });
@@ -211,12 +224,15 @@ TEST_P(Conformance, NotAByteOfMemoryIsTouchedAfterOnClosed) {
 
 TEST_P(Conformance, PostedBytesAreNotReadAfterOnClosed) {
   Pair pair(harness());
-  Memory& memory = pair.server_memory({.size = 1048576, .access = Access::remote_write, .chunk_size = 0});
+  Memory& memory =
+      pair.server_memory({.size = 1048576, .access = Access::remote_write, .chunk_size = 0});
   {
-    const auto bytes = std::make_unique<Bytes>(pattern(1048576));  // gone, for a sanitizer to see, at the brace
+    const auto bytes =
+        std::make_unique<Bytes>(pattern(1048576));  // gone, for a sanitizer to see, at the brace
     const iovec part = vec(std::span(*bytes));
     for (std::uint64_t i = 1; i <= 40; ++i) {
-      ASSERT_EQ(pair.client().post(write_work(one(part), memory.remote(0, 1048576), i)), std::error_code());
+      ASSERT_EQ(pair.client().post(write_work(one(part), memory.remote(0, 1048576), i)),
+                std::error_code());
     }
     run_until([&] { return !pair.client().dones.empty(); });
     pair.client().close();

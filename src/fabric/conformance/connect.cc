@@ -12,7 +12,8 @@ using namespace std::chrono_literals;
 // A listener and one attempt to connect to it.
 class Attempt {
  public:
-  explicit Attempt(Harness& harness) : harness_(harness), domain_(*harness.client(0).create_domain(nullptr)) {
+  explicit Attempt(Harness& harness)
+      : harness_(harness), domain_(*harness.client(0).create_domain(nullptr)) {
     auto listener = harness.server().listen(harness.listen_address(), door);
     if (!listener) ADD_FAILURE() << "listen: " << listener.error().message();
     listener_ = std::move(*listener);
@@ -38,16 +39,19 @@ class Attempt {
     client_started_ = true;
   }
   std::unique_ptr<IncomingConnection> wait_request() {
-    EXPECT_TRUE(harness_.run_until([&] { return !door.requests.empty(); }, 10s)) << "no request came";
+    EXPECT_TRUE(harness_.run_until([&] { return !door.requests.empty(); }, 10s))
+        << "no request came";
     if (door.requests.empty()) return nullptr;
     auto request = std::move(door.requests.front());
     door.requests.clear();
     return request;
   }
   void accept(std::unique_ptr<IncomingConnection> request, std::span<const std::byte> data = {}) {
-    if (server_domain_ == nullptr) server_domain_ = std::move(*harness_.server().create_domain(request.get()));
+    if (server_domain_ == nullptr)
+      server_domain_ = std::move(*harness_.server().create_domain(request.get()));
     const InsideCall inside;
-    server.own(harness_.server().accept(std::move(request), *server_domain_, data, kDefaultOptions, server));
+    server.own(harness_.server().accept(std::move(request), *server_domain_, data, kDefaultOptions,
+                                        server));
     server_started_ = true;
   }
   void drop_listener() { listener_.reset(); }
@@ -103,7 +107,8 @@ TEST_P(Conformance, PrivateDataOfEverySizeTravelsBothWays) {
     ASSERT_NE(request, nullptr);
     EXPECT_TRUE(std::ranges::equal(request->private_data(), asked));
     attempt.accept(std::move(request), answered);
-    ASSERT_TRUE(run_until([&] { return attempt.client.connected + attempt.server.connected == 2; }));
+    ASSERT_TRUE(
+        run_until([&] { return attempt.client.connected + attempt.server.connected == 2; }));
     EXPECT_EQ(attempt.client.private_data, answered);
   }
 }
@@ -167,7 +172,8 @@ TEST_P(Conformance, ARequestLeftUnansweredTimesOutAtTheInitiatorAndIsDeadAtTheAc
   EXPECT_EQ(to_errno(attempt.client.why), ETIMEDOUT) << attempt.client.why.message();
   settle();
   Domain& domain = attempt.server_domain(*request);
-  auto late = harness().server().accept(std::move(request), domain, {}, kDefaultOptions, attempt.server);
+  auto late =
+      harness().server().accept(std::move(request), domain, {}, kDefaultOptions, attempt.server);
   if (!late) return;
   attempt.server.own(std::move(late));
   attempt.server.wait_closed(harness());
@@ -231,7 +237,9 @@ TEST_P(Conformance, TheAcceptorMayPostReceivesBeforeItIsConnected) {
 
 TEST_P(Conformance, ARequestMayBeAcceptedInsideItsHandler) {
   Attempt attempt(harness());
-  attempt.door.answer = [&](std::unique_ptr<IncomingConnection> request) { attempt.accept(std::move(request)); };
+  attempt.door.answer = [&](std::unique_ptr<IncomingConnection> request) {
+    attempt.accept(std::move(request));
+  };
   attempt.connect();
   EXPECT_TRUE(run_until([&] { return attempt.client.connected + attempt.server.connected == 2; }));
 }
@@ -240,7 +248,8 @@ TEST_P(Conformance, ManyConnectionsLiveSideBySide) {
   Pair pair(harness(), 50, {.send_depth = 4, .receive_depth = 4, .windows = 1});
   for (std::size_t i = 0; i < 50; ++i) {
     pair.server(i).post_receives(1);
-    ASSERT_EQ(pair.client(i).post(immediate_work(static_cast<std::uint32_t>(i))), std::error_code());
+    ASSERT_EQ(pair.client(i).post(immediate_work(static_cast<std::uint32_t>(i))),
+              std::error_code());
   }
   const auto all = [&] {
     for (std::size_t i = 0; i < 50; ++i) {

@@ -1,4 +1,5 @@
-// Moving bytes: sends, writes and immediates, in order and whole, and when a buffer is the poster's again.
+// Moving bytes: sends, writes and immediates, in order and whole, and when a buffer is the poster's
+// again.
 
 #include <algorithm>
 #include <cerrno>
@@ -49,7 +50,8 @@ TEST_P(Conformance, SendsOfEverySizeArriveWhole) {
 TEST_P(Conformance, WritesOfEverySizeAreVisibleBeforeALaterImmediate) {
   Pair pair(harness());
   constexpr std::size_t kMost = 1048576;
-  Memory& memory = pair.server_memory({.size = kMost + 16, .access = Access::remote_write, .chunk_size = 0});
+  Memory& memory =
+      pair.server_memory({.size = kMost + 16, .access = Access::remote_write, .chunk_size = 0});
   for (const std::size_t size : kSizes) {
     SCOPED_TRACE(size);
     std::ranges::fill(memory.bytes(), std::byte{0xee});
@@ -72,7 +74,8 @@ TEST_P(Conformance, WritesOfEverySizeAreVisibleBeforeALaterImmediate) {
 
 TEST_P(Conformance, AWriteWithImmediateIsVisibleWhenTheImmediateIs) {
   Pair pair(harness());
-  Memory& memory = pair.server_memory({.size = 1048576, .access = Access::remote_write, .chunk_size = 0});
+  Memory& memory =
+      pair.server_memory({.size = 1048576, .access = Access::remote_write, .chunk_size = 0});
   for (const std::size_t size : kSizes) {
     SCOPED_TRACE(size);
     const Bytes bytes = pattern(size, size + 3);
@@ -83,7 +86,8 @@ TEST_P(Conformance, AWriteWithImmediateIsVisibleWhenTheImmediateIs) {
       visible = event.immediate == size && std::ranges::equal(memory.bytes().first(size), bytes);
     };
     const std::size_t before = pair.server().messages();
-    ASSERT_EQ(pair.client().post(write_imm_work(one(part), memory.remote(0, size), static_cast<std::uint32_t>(size))),
+    ASSERT_EQ(pair.client().post(write_imm_work(one(part), memory.remote(0, size),
+                                                static_cast<std::uint32_t>(size))),
               std::error_code());
     ASSERT_TRUE(run_until([&] { return pair.server().messages() == before + 1; }));
     EXPECT_TRUE(visible);
@@ -109,7 +113,8 @@ TEST_P(Conformance, AWriteGathersAndAWindowScatters) {
   together.insert(together.end(), second.begin(), second.end());
   together.insert(together.end(), third.begin(), third.end());
   EXPECT_TRUE(std::ranges::equal(std::span(together).first(70000), bytes));
-  EXPECT_TRUE(std::ranges::all_of(std::span(together).subspan(70000), [](std::byte b) { return b == std::byte{0}; }));
+  EXPECT_TRUE(std::ranges::all_of(std::span(together).subspan(70000),
+                                  [](std::byte b) { return b == std::byte{0}; }));
 }
 
 TEST_P(Conformance, AWriteIntoTheMiddleOfAWindowTouchesNothingElse) {
@@ -133,9 +138,11 @@ TEST_P(Conformance, AWriteOfNothingLooksAtNoAddress) {
   Pair pair(harness());
   pair.server().post_receives(2);
   const RemoteSpan nowhere{.address = 0xdead, .key = 0xbeef, .length = 0};
-  const Work batch[] = {write_work({}, nowhere, 1), write_imm_work({}, nowhere, 7, 2), immediate_work(8, 3)};
+  const Work batch[] = {write_work({}, nowhere, 1), write_imm_work({}, nowhere, 7, 2),
+                        immediate_work(8, 3)};
   ASSERT_EQ(pair.client().post(batch), std::error_code());
-  ASSERT_TRUE(run_until([&] { return pair.server().messages() == 2 && pair.client().dones.size() == 3; }));
+  ASSERT_TRUE(
+      run_until([&] { return pair.server().messages() == 2 && pair.client().dones.size() == 3; }));
   EXPECT_EQ(pair.server().received[0].immediate, 7U);
   EXPECT_EQ(pair.client().failed_dones(), 0U);
 }
@@ -181,16 +188,21 @@ TEST_P(Conformance, BothDirectionsFlowAtOnce) {
   Pair pair(harness());
   const Bytes bytes = pattern(1048576);
   const iovec part = vec(bytes);
-  Memory& up = pair.server_memory({.size = bytes.size(), .access = Access::remote_write, .chunk_size = 0});
-  Memory& down = pair.client_memory({.size = bytes.size(), .access = Access::remote_write, .chunk_size = 0});
+  Memory& up =
+      pair.server_memory({.size = bytes.size(), .access = Access::remote_write, .chunk_size = 0});
+  Memory& down =
+      pair.client_memory({.size = bytes.size(), .access = Access::remote_write, .chunk_size = 0});
   pair.server().post_receives(16);
   pair.client().post_receives(16);
   for (std::uint32_t i = 0; i < 16; ++i) {
-    ASSERT_EQ(pair.client().post(write_imm_work(one(part), up.remote(0, bytes.size()), i)), std::error_code());
-    ASSERT_EQ(pair.server().post(write_imm_work(one(part), down.remote(0, bytes.size()), i)), std::error_code());
+    ASSERT_EQ(pair.client().post(write_imm_work(one(part), up.remote(0, bytes.size()), i)),
+              std::error_code());
+    ASSERT_EQ(pair.server().post(write_imm_work(one(part), down.remote(0, bytes.size()), i)),
+              std::error_code());
   }
-  ASSERT_TRUE(run_until([&] { return pair.server().messages() == 16 && pair.client().messages() == 16; },
-                        std::chrono::seconds(30)));
+  ASSERT_TRUE(
+      run_until([&] { return pair.server().messages() == 16 && pair.client().messages() == 16; },
+                std::chrono::seconds(30)));
   EXPECT_TRUE(std::ranges::equal(up.bytes(), bytes));
   EXPECT_TRUE(std::ranges::equal(down.bytes(), bytes));
 }
@@ -215,13 +227,15 @@ TEST_P(Conformance, CompletionsComeInOrderOnceAndOnlyToWhomWantsThem) {
 
 TEST_P(Conformance, ABufferMayBeReusedOnceItIsDone) {
   Pair pair(harness());
-  Memory& memory = pair.server_memory({.size = 20 * 70000, .access = Access::remote_write, .chunk_size = 0});
+  Memory& memory =
+      pair.server_memory({.size = 20 * 70000, .access = Access::remote_write, .chunk_size = 0});
   Bytes bytes(70000);
   std::uint32_t next = 0;
   const auto post_next = [&] {
     std::ranges::fill(bytes, std::byte(next + 1));
     iovec part = vec(std::span(bytes));  // the array itself is copied: it dies with this call
-    EXPECT_EQ(pair.client().post(write_imm_work(one(part), memory.remote(next * 70000, 70000), next, next + 1)),
+    EXPECT_EQ(pair.client().post(
+                  write_imm_work(one(part), memory.remote(next * 70000, 70000), next, next + 1)),
               std::error_code());
     ++next;
     part = {};
@@ -234,7 +248,8 @@ TEST_P(Conformance, ABufferMayBeReusedOnceItIsDone) {
   ASSERT_TRUE(run_until([&] { return pair.server().messages() == 20; }));
   for (std::size_t i = 0; i < 20; ++i) {
     const auto slice = memory.bytes().subspan(i * 70000, 70000);
-    EXPECT_TRUE(std::ranges::all_of(slice, [&](std::byte b) { return b == std::byte(i + 1); })) << i;
+    EXPECT_TRUE(std::ranges::all_of(slice, [&](std::byte b) { return b == std::byte(i + 1); }))
+        << i;
   }
 }
 

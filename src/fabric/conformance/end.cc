@@ -19,10 +19,13 @@ Bytes pattern(std::size_t size, std::uint64_t seed) {
   return result;
 }
 
-std::span<const std::byte> as_bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
+std::span<const std::byte> as_bytes(std::string_view text) {
+  return std::as_bytes(std::span(text));
+}
 
 iovec vec(std::span<const std::byte> bytes) {
-  return {const_cast<std::byte*>(bytes.data()), bytes.size()};  // iovec knows no const; sends only read it
+  return {const_cast<std::byte*>(bytes.data()),
+          bytes.size()};  // iovec knows no const; sends only read it
 }
 
 Work send_work(std::span<const iovec> local, std::uint64_t cookie) {
@@ -59,7 +62,9 @@ RemoteSpan at(RemoteSpan span, std::uint64_t offset) {
   return span;
 }
 
-End::~End() { EXPECT_TRUE(connection_ == nullptr || closed == 1) << "a connection destroyed while it is open"; }
+End::~End() {
+  EXPECT_TRUE(connection_ == nullptr || closed == 1) << "a connection destroyed while it is open";
+}
 
 void End::own(Result<std::unique_ptr<Connection>> connection) {
   ASSERT_TRUE(connection.has_value()) << connection.error().message();
@@ -147,8 +152,8 @@ void End::on_done(std::uint64_t cookie, std::error_code error) {
 
 void End::on_receive(const ReceiveEvent& event) {
   called("receive");
-  received.push_back({event.kind, event.cookie, Bytes(event.bytes.begin(), event.bytes.end()), event.immediate,
-                      event.invalidated_key});
+  received.push_back({event.kind, event.cookie, Bytes(event.bytes.begin(), event.bytes.end()),
+                      event.immediate, event.invalidated_key});
   if (receive_hook) receive_hook(event);
 }
 
@@ -165,7 +170,8 @@ void Door::on_connect_request(std::unique_ptr<IncomingConnection> request) {
   requests.push_back(std::move(request));
 }
 
-Pair::Pair(Harness& harness, std::size_t connections, ConnectionOptions options) : harness_(harness) {
+Pair::Pair(Harness& harness, std::size_t connections, ConnectionOptions options)
+    : harness_(harness) {
   auto listener = harness.server().listen(harness.listen_address(), door_);
   if (!listener) ADD_FAILURE() << "listen: " << listener.error().message();
   listener_ = std::move(*listener);
@@ -181,16 +187,19 @@ void Pair::connect_one(ConnectionOptions options, std::size_t fabric) {
   ConnectRequest request;
   request.address = harness_.path_to(listener_->local_address());
   client.own(harness_.client(fabric).connect(request, *client_domain_, options, client));
-  ASSERT_TRUE(harness_.run_until([&] { return !door_.requests.empty(); }, 10s)) << "no connect request came";
+  ASSERT_TRUE(harness_.run_until([&] { return !door_.requests.empty(); }, 10s))
+      << "no connect request came";
   auto incoming = std::move(door_.requests.front());
   door_.requests.clear();
-  if (server_domain_ == nullptr) server_domain_ = std::move(*harness_.server().create_domain(incoming.get()));
+  if (server_domain_ == nullptr)
+    server_domain_ = std::move(*harness_.server().create_domain(incoming.get()));
   server.own(harness_.server().accept(std::move(incoming), *server_domain_, {}, options, server));
   const auto both = [&] { return client.connected == 1 && server.connected == 1; };
   ASSERT_TRUE(harness_.run_until(both, 10s)) << "not connected";
   // The initiator speaks first (contract, 6): a write of nothing, of which the test sees nothing.
   ASSERT_EQ(client.post(write_work({}, {}, 1)), std::error_code());
-  ASSERT_TRUE(harness_.run_until([&] { return client.dones.size() == 1; }, 10s)) << "a write of nothing is not done";
+  ASSERT_TRUE(harness_.run_until([&] { return client.dones.size() == 1; }, 10s))
+      << "a write of nothing is not done";
   client.dones.clear();
 }
 

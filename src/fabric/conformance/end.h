@@ -1,6 +1,6 @@
 #pragma once
-// What the suite puts on a fabric: ends that record everything they are told and complain when they are
-// called from inside a call, or after the last one; and a pair of them, connected.
+// What the suite puts on a fabric: ends that record everything they are told and complain when they
+// are called from inside a call, or after the last one; and a pair of them, connected.
 
 #include <cstdint>
 #include <memory>
@@ -53,7 +53,8 @@ class End final : public ConnectionHandler {
   std::error_code post(const Work& work) { return post(std::span(&work, 1)); }
   std::error_code post(std::span<const Work> batch);
   std::error_code post_receive(std::span<std::byte> buffer, std::uint64_t cookie);
-  void post_receives(std::size_t count, std::size_t size = 0);  // cookies 1, 2, ... of its own buffers
+  void post_receives(std::size_t count,
+                     std::size_t size = 0);  // cookies 1, 2, ... of its own buffers
   RemoteSpan expose(std::uint32_t window, std::span<const iovec> local);
   RemoteSpan expose(std::uint32_t window, std::span<std::byte> local);
   void hide(std::uint32_t window);
@@ -105,12 +106,14 @@ class Door final : public ListenHandler {
   void on_connect_request(std::unique_ptr<IncomingConnection> request) override;
 };
 
-inline constexpr ConnectionOptions kDefaultOptions{.send_depth = 64, .receive_depth = 64, .windows = 8};
+inline constexpr ConnectionOptions kDefaultOptions{
+    .send_depth = 64, .receive_depth = 64, .windows = 8};
 
 // A listener, a domain on each side, and connections between them. Closes all in its destructor.
 class Pair {
  public:
-  explicit Pair(Harness& harness, std::size_t connections = 1, ConnectionOptions options = kDefaultOptions);
+  explicit Pair(Harness& harness, std::size_t connections = 1,
+                ConnectionOptions options = kDefaultOptions);
   ~Pair();
   // One more connection of the same domains, from client fabric `fabric`.
   void connect_one(ConnectionOptions options, std::size_t fabric = 0);

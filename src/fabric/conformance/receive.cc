@@ -1,4 +1,5 @@
-// Receives: each message uses up one, in order, and what happens when there is none or it is too small.
+// Receives: each message uses up one, in order, and what happens when there is none or it is too
+// small.
 
 #include <cerrno>
 
@@ -44,10 +45,12 @@ TEST_P(Conformance, AMessageNobodyReceivesClosesTheConnection) {
 
 TEST_P(Conformance, AWriteNeedsNoReceive) {
   Pair pair(harness());
-  Memory& memory = pair.server_memory({.size = 4096, .access = Access::remote_write, .chunk_size = 0});
+  Memory& memory =
+      pair.server_memory({.size = 4096, .access = Access::remote_write, .chunk_size = 0});
   const Bytes bytes = pattern(4096);
   const iovec part = vec(bytes);
-  ASSERT_EQ(pair.client().post(write_work(one(part), memory.remote(0, 4096), 1)), std::error_code());
+  ASSERT_EQ(pair.client().post(write_work(one(part), memory.remote(0, 4096), 1)),
+            std::error_code());
   ASSERT_TRUE(run_until([&] { return pair.client().dones.size() == 1; }));
   ASSERT_TRUE(run_until([&] { return memory.bytes()[4095] == bytes[4095]; }));
   EXPECT_EQ(pair.server().closed, 0);

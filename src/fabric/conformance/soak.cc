@@ -1,4 +1,5 @@
-// Random traffic both ways over several connections, every byte checked. The seed is in the test's output.
+// Random traffic both ways over several connections, every byte checked. The seed is in the test's
+// output.
 
 #include <algorithm>
 #include <cstring>
@@ -13,11 +14,13 @@ namespace {
 constexpr std::size_t kSlots = 8;
 constexpr std::size_t kSlotSize = 140000;
 
-// One direction of one connection: writes into random places of a window or of memory, announced by an
-// immediate that carries the slot; between them sends. The receiver checks and hands the slot back.
+// One direction of one connection: writes into random places of a window or of memory, announced by
+// an immediate that carries the slot; between them sends. The receiver checks and hands the slot
+// back.
 class Stream {
  public:
-  Stream(End& from, End& to, Memory& memory, std::uint64_t seed) : from_(from), to_(to), memory_(memory), random_(seed) {
+  Stream(End& from, End& to, Memory& memory, std::uint64_t seed)
+      : from_(from), to_(to), memory_(memory), random_(seed) {
     target_.resize(kSlots * kSlotSize);
     for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
       free_.push_back(slot);
@@ -55,7 +58,8 @@ class Stream {
     next.send = random_.below(4) == 0;
     next.window = random_.below(2) == 0;
     const std::size_t most = next.send ? 512 : kSlotSize;
-    next.length = random_.below(8) == 0 ? random_.below(most + 1) : random_.below(std::min<std::size_t>(most, 5000));
+    next.length = random_.below(8) == 0 ? random_.below(most + 1)
+                                        : random_.below(std::min<std::size_t>(most, 5000));
     next.offset = random_.below(most - next.length + 1);
     Bytes& bytes = source_[next.slot];
     for (std::size_t i = 0; i < next.length; ++i) bytes[i] = std::byte(random_.next());
@@ -67,7 +71,8 @@ class Stream {
     Work work = write_imm_work(parts, at(base, next.offset), next.slot, next.slot + 1);
     if (next.send) work.op = Work::Op::send;
     if (!next.send && random_.below(2) == 0) {
-      const Work batch[] = {write_work(parts, work.remote), immediate_work(next.slot, next.slot + 1)};
+      const Work batch[] = {write_work(parts, work.remote),
+                            immediate_work(next.slot, next.slot + 1)};
       EXPECT_EQ(from_.post(batch), std::error_code());
     } else {
       EXPECT_EQ(from_.post(work), std::error_code());
@@ -77,7 +82,8 @@ class Stream {
   }
   void on_receive(const ReceiveEvent& event) {
     if (event.kind == ReceiveEvent::Kind::flushed) return;
-    const auto next = std::ranges::find_if(under_way_, [](const Expected& e) { return !e.arrived; });
+    const auto next =
+        std::ranges::find_if(under_way_, [](const Expected& e) { return !e.arrived; });
     ASSERT_NE(next, under_way_.end());
     ASSERT_EQ(next->send, event.kind == ReceiveEvent::Kind::send);
     const std::span expected = std::span(source_[next->slot]).first(next->length);
@@ -124,12 +130,16 @@ TEST_P(Conformance, RandomTrafficArrivesWholeAndInOrder) {
   for (std::uint64_t seed = 1; seed <= harness().soak_rounds(); ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     constexpr std::size_t kConnections = 2;
-    Pair pair(harness(), kConnections, {.send_depth = 2 * kSlots, .receive_depth = 2 * kSlots, .windows = kSlots});
+    Pair pair(harness(), kConnections,
+              {.send_depth = 2 * kSlots, .receive_depth = 2 * kSlots, .windows = kSlots});
     std::vector<std::unique_ptr<Stream>> streams;
-    const MemoryOptions options{.size = kSlots * kSlotSize, .access = Access::remote_write, .chunk_size = 0};
+    const MemoryOptions options{
+        .size = kSlots * kSlotSize, .access = Access::remote_write, .chunk_size = 0};
     for (std::size_t i = 0; i < kConnections; ++i) {
-      streams.push_back(std::make_unique<Stream>(pair.client(i), pair.server(i), pair.server_memory(options), 4 * seed + i));
-      streams.push_back(std::make_unique<Stream>(pair.server(i), pair.client(i), pair.client_memory(options), 4 * seed + i + 2));
+      streams.push_back(std::make_unique<Stream>(pair.client(i), pair.server(i),
+                                                 pair.server_memory(options), 4 * seed + i));
+      streams.push_back(std::make_unique<Stream>(pair.server(i), pair.client(i),
+                                                 pair.client_memory(options), 4 * seed + i + 2));
     }
     for (auto& stream : streams) stream->start(200);
     const auto finished = [&] {

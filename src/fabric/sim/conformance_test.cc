@@ -8,7 +8,8 @@ namespace rnbd::fabric::conformance {
 namespace {
 
 std::unique_ptr<Harness> make_sim() {
-  return std::make_unique<sim::SimHarness>(sim::Options{.seed = sim::seed_from_environment()}, sim::FabricOptions{});
+  return std::make_unique<sim::SimHarness>(sim::Options{.seed = sim::seed_from_environment()},
+                                           sim::FabricOptions{});
 }
 
 // Another seed, long tails, late timers, and none of the optional abilities.
@@ -18,10 +19,12 @@ std::unique_ptr<Harness> make_slow() {
   options.latency.tail_chance = 4;
   options.timer_slack = std::chrono::microseconds(100);
   options.bytes_in_flight_max = 100'000;
-  return std::make_unique<sim::SimHarness>(options, sim::FabricOptions{.send_imm = false, .remote_invalidate = false});
+  return std::make_unique<sim::SimHarness>(
+      options, sim::FabricOptions{.send_imm = false, .remote_invalidate = false});
 }
 
-INSTANTIATE_TEST_SUITE_P(Sim, Conformance, ::testing::Values(Subject{"sim", &make_sim}, Subject{"slow", &make_slow}),
+INSTANTIATE_TEST_SUITE_P(Sim, Conformance,
+                         ::testing::Values(Subject{"sim", &make_sim}, Subject{"slow", &make_slow}),
                          subject_name);
 
 }  // namespace

@@ -36,7 +36,8 @@ SimConnection::~SimConnection() { RNBD_ASSERT(state_ == State::closed); }
 
 SimLoop& SimConnection::sim_loop() { return fabric_.sim_loop(); }
 
-void SimConnection::start_connecting(std::span<const std::byte> private_data, Duration timeout, Duration delay) {
+void SimConnection::start_connecting(std::span<const std::byte> private_data, Duration timeout,
+                                     Duration delay) {
   world_.schedule(timeout_, world_.now() + timeout);
   Message& message = pipe_->prepare(side_, Message::Kind::connect);
   message.payload.assign(private_data.begin(), private_data.end());
@@ -46,7 +47,8 @@ void SimConnection::start_connecting(std::span<const std::byte> private_data, Du
 void SimConnection::start_accepted(std::span<const std::byte> private_data) {
   state_ = State::accepted;
   if (pipe_->given_up()) {
-    return break_at(world_.now() + world_.some(world_.options().close_delay), from_errno(ECONNRESET));
+    return break_at(world_.now() + world_.some(world_.options().close_delay),
+                    from_errno(ECONNRESET));
   }
   Message& message = pipe_->prepare(side_, Message::Kind::accepted);
   message.payload.assign(private_data.begin(), private_data.end());
@@ -57,9 +59,11 @@ void SimConnection::start_accepted(std::span<const std::byte> private_data) {
 std::error_code SimConnection::post(std::span<const Work> batch) {
   RNBD_ASSERT(sim_loop().on_this_thread());
   if (!running()) return from_errno(ENOTCONN);
-  if (items_.size() + dones_.size() + batch.size() > options_.send_depth) return from_errno(ENOBUFS);
+  if (items_.size() + dones_.size() + batch.size() > options_.send_depth)
+    return from_errno(ENOBUFS);
   for (const Work& work : batch) {
-    if (work.op == Work::Op::send_imm && !fabric_.capabilities().send_imm) return from_errno(EOPNOTSUPP);
+    if (work.op == Work::Op::send_imm && !fabric_.capabilities().send_imm)
+      return from_errno(EOPNOTSUPP);
   }
   for (const Work& work : batch) {
     Item& item = items_.push();
@@ -75,7 +79,8 @@ std::error_code SimConnection::post(std::span<const Work> batch) {
 
 std::error_code SimConnection::post_receive(std::span<std::byte> buffer, std::uint64_t cookie) {
   RNBD_ASSERT(sim_loop().on_this_thread());
-  if (state_ == State::draining || state_ == State::closing || state_ == State::closed) return from_errno(ENOTCONN);
+  if (state_ == State::draining || state_ == State::closing || state_ == State::closed)
+    return from_errno(ENOTCONN);
   if (receives_.size() >= options_.receive_depth) return from_errno(ENOBUFS);
   receives_.push() = {buffer, cookie};
   if (state_ != State::open || receives_.size() > 1 || pipe_ == nullptr) return {};
@@ -173,10 +178,14 @@ void SimConnection::lose_power(bool noticed) {
 
 void SimConnection::on_timeout() {
   switch (state_) {
-    case State::connecting: return begin_close(Errc::handshake_timeout, from_errno(ECONNRESET));
-    case State::open: return begin_close(Errc::receive_queue_empty, Errc::peer_terminated);
-    case State::draining: return begin_close(why_, from_errno(ECONNRESET));
-    default: return;
+    case State::connecting:
+      return begin_close(Errc::handshake_timeout, from_errno(ECONNRESET));
+    case State::open:
+      return begin_close(Errc::receive_queue_empty, Errc::peer_terminated);
+    case State::draining:
+      return begin_close(why_, from_errno(ECONNRESET));
+    default:
+      return;
   }
 }
 

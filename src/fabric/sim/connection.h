@@ -1,8 +1,9 @@
 #pragma once
 // One end of a simulated connection. See Pipe for the way between the ends.
 //
-// It is as unkind as the contract allows: until on_closed a closing connection may still read posted bytes
-// and place what arrives; completions come late, or not at all where the connection dies first.
+// It is as unkind as the contract allows: until on_closed a closing connection may still read
+// posted bytes and place what arrives; completions come late, or not at all where the connection
+// dies first.
 
 #include <memory>
 #include <vector>
@@ -88,8 +89,8 @@ class SimConnection final : public Connection {
   int side_;
   Address addresses_[2];
   State state_ = State::connecting;
-  Ring<Item> items_;   // posted, not transmitted
-  Ring<Done> dones_;   // transmitted, not yet told
+  Ring<Item> items_;  // posted, not transmitted
+  Ring<Done> dones_;  // transmitted, not yet told
   Ring<Receive> receives_;
   SimWindows windows_;
   TimePoint sender_free_{};
@@ -97,10 +98,11 @@ class SimConnection final : public Connection {
   std::error_code why_;
   std::error_code tell_peer_;
   std::error_code break_why_;
-  bool silent_;  // an acceptor that waits for the initiator's first message (contract, 6)
-  bool late_completions_;   // done comes with the peer's acknowledgement rather than with the last byte
+  bool silent_;            // an acceptor that waits for the initiator's first message (contract, 6)
+  bool late_completions_;  // done comes with the peer's acknowledgement rather than with the last
+                           // byte
   bool acknowledged_no_more_ = false;  // the way is severed, though this end may not know
-  bool lingers_;            // goes on sending and placing until on_closed
+  bool lingers_;                       // goes on sending and placing until on_closed
   Event transmit_ = Event::of<&SimConnection::on_transmit>(EventKind::transmit, this);
   Event done_ = Event::of<&SimConnection::on_done_due>(EventKind::done, this);
   Event ready_ = Event::of<&SimConnection::on_ready>(EventKind::connected, this);

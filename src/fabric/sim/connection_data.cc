@@ -1,5 +1,5 @@
-// What a connection does with bytes: reads them where they were posted when they leave, and places them,
-// checked, where they arrive.
+// What a connection does with bytes: reads them where they were posted when they leave, and places
+// them, checked, where they arrive.
 
 #include <algorithm>
 #include <cerrno>
@@ -19,7 +19,8 @@ bool has_immediate(Work::Op op) { return op == Work::Op::write_imm || op == Work
 std::uint64_t sample_bytes(const iovec& part, std::uint64_t hash) {
   const auto* bytes = static_cast<const std::byte*>(part.iov_base);
   const auto add = [&](std::size_t from, std::size_t to) {
-    for (std::size_t i = from; i < to; ++i) hash = (hash ^ std::to_integer<std::uint64_t>(bytes[i])) * 0x100000001b3;
+    for (std::size_t i = from; i < to; ++i)
+      hash = (hash ^ std::to_integer<std::uint64_t>(bytes[i])) * 0x100000001b3;
   };
   constexpr std::size_t kEnd = 16;  // bytes looked at on both sides; between them one per page
   if (part.iov_len <= 2 * kEnd) {
@@ -44,7 +45,8 @@ void SimConnection::schedule_transmit() {
   if (silent_) return;
   const auto rate = world_.options().latency.bytes_per_microsecond;
   const auto nanoseconds = 200 + items_.front().length * 1000 / rate;
-  sender_free_ = std::max(sender_free_, world_.now()) + Duration(static_cast<Duration::rep>(nanoseconds));
+  sender_free_ =
+      std::max(sender_free_, world_.now()) + Duration(static_cast<Duration::rep>(nanoseconds));
   world_.schedule(transmit_, sender_free_);
 }
 
@@ -57,7 +59,8 @@ void SimConnection::on_transmit() {
 }
 
 void SimConnection::on_room() {
-  if (!items_.empty() && !transmit_.scheduled() && (state_ != State::closing || lingers_)) schedule_transmit();
+  if (!items_.empty() && !transmit_.scheduled() && (state_ != State::closing || lingers_))
+    schedule_transmit();
 }
 
 void SimConnection::transmit(Item& item) {
@@ -76,7 +79,8 @@ void SimConnection::transmit(Item& item) {
   }
   pipe_->launch(side_);
   TimePoint due = world_.now();
-  if (late_completions_) due += 2 * (world_.options().latency.base + world_.some(world_.options().latency.jitter));
+  if (late_completions_)
+    due += 2 * (world_.options().latency.base + world_.some(world_.options().latency.jitter));
   if (pipe_->link() != nullptr) due = std::max(due, pipe_->link()->stalled_until_);
   last_done_ = std::max(last_done_, due);
   dones_.push() = {item.work.cookie, last_done_};
@@ -86,7 +90,8 @@ void SimConnection::transmit(Item& item) {
 
 void SimConnection::on_done_due() {
   while (!dones_.empty() && dones_.front().due <= world_.now()) {
-    if (state_ != State::open && state_ != State::draining) return;  // closed by a handler: flushed later
+    if (state_ != State::open && state_ != State::draining)
+      return;  // closed by a handler: flushed later
     const std::uint64_t cookie = dones_.front().cookie;
     dones_.pop();
     if (cookie != 0) handler_.on_done(cookie, {});
@@ -96,7 +101,8 @@ void SimConnection::on_done_due() {
 
 bool SimConnection::deliver(Message& message) {
   switch (message.kind) {
-    case Message::Kind::connect: return true;  // never to an end
+    case Message::Kind::connect:
+      return true;  // never to an end
     case Message::Kind::accepted:
       if (state_ != State::connecting) return true;
       timeout_.cancel();
@@ -112,7 +118,8 @@ bool SimConnection::deliver(Message& message) {
       if (state_ == State::closing) tell_peer_ = {};
       begin_close(message.why, {});
       return true;
-    case Message::Kind::work: break;
+    case Message::Kind::work:
+      break;
   }
   if (state_ == State::accepted) return false;
   if (state_ == State::open) return deliver_work(message);
@@ -121,7 +128,9 @@ bool SimConnection::deliver(Message& message) {
 }
 
 void SimConnection::place_part(const Message& message) {
-  if (message.kind != Message::Kind::work || !is_write(message.op) || message.placed || message.payload.empty()) return;
+  if (message.kind != Message::Kind::work || !is_write(message.op) || message.placed ||
+      message.payload.empty())
+    return;
   if (windows_.write(message.remote.key, message.remote.address, message.payload)) return;
   SimMemory* memory = domain_.find(message.remote.key);
   if (memory == nullptr) return;
@@ -175,9 +184,11 @@ void SimConnection::deliver_message(Message& message) {
   if (is_write(message.op)) {
     event.kind = ReceiveEvent::Kind::immediate;
   } else {
-    event.kind = has_immediate(message.op) ? ReceiveEvent::Kind::send_with_immediate : ReceiveEvent::Kind::send;
+    event.kind = has_immediate(message.op) ? ReceiveEvent::Kind::send_with_immediate
+                                           : ReceiveEvent::Kind::send;
     event.bytes = receive.buffer.first(message.payload.size());
-    if (!message.payload.empty()) std::memcpy(event.bytes.data(), message.payload.data(), message.payload.size());
+    if (!message.payload.empty())
+      std::memcpy(event.bytes.data(), message.payload.data(), message.payload.size());
   }
   if (has_immediate(message.op)) event.immediate = message.immediate;
   if (message.op == Work::Op::send_invalidate) event.invalidated_key = message.invalidate_key;

@@ -9,7 +9,8 @@
 
 namespace rnbd::fabric::sim {
 
-// One door. A slot carries a request through its two moments: it begins to take effect, and it is done.
+// One door. A slot carries a request through its two moments: it begins to take effect, and it is
+// done.
 class SimDevice::Queue final : public block::Queue {
  public:
   Queue(SimDevice& device, SimLoop& loop) : device_(device), loop_(loop) { ++device_.queues_; }
@@ -52,14 +53,16 @@ class SimDevice::Queue final : public block::Queue {
       if (!result) result = device.refuse(*request);
       if (!result) {
         const std::uint64_t block = device.options_.logical_block_size;
-        applied = split ? block * (1 + device.world_.random().below(request->length / block - 1)) : request->length;
+        applied = split ? block * (1 + device.world_.random().below(request->length / block - 1))
+                        : request->length;
         device.apply(*request, 0, applied);
       }
       device.world_.schedule(completion, std::max(done_at, device.stalled_until_));
     }
     void on_completion() {
       SimDevice& device = queue.device_;
-      if (device.stalled_until_ > device.world_.now()) return device.world_.schedule(completion, device.stalled_until_);
+      if (device.stalled_until_ > device.world_.now())
+        return device.world_.schedule(completion, device.stalled_until_);
       if (!result && !device.powered_) result = from_errno(EIO);
       if (!result && applied < request->length) device.apply(*request, applied, request->length);
       block::Request& finished = *request;
@@ -147,7 +150,8 @@ void SimDevice::apply(const block::Request& request, std::uint64_t from, std::ui
     case block::Op::discard:
     case block::Op::secure_erase:
     case block::Op::write_zeroes:
-      std::fill_n(bytes_.begin() + static_cast<std::ptrdiff_t>(request.offset + from), to - from, std::byte{0});
+      std::fill_n(bytes_.begin() + static_cast<std::ptrdiff_t>(request.offset + from), to - from,
+                  std::byte{0});
       written(request, request.offset + from, to - from);
       break;
   }
@@ -199,6 +203,8 @@ void SimDevice::power_cut() {
   }
 }
 
-void SimDevice::stall(Duration time) { stalled_until_ = std::max(stalled_until_, world_.now() + time); }
+void SimDevice::stall(Duration time) {
+  stalled_until_ = std::max(stalled_until_, world_.now() + time);
+}
 
 }  // namespace rnbd::fabric::sim

@@ -1,7 +1,8 @@
 #pragma once
-// A block device of a simulated world: bytes in memory behind latency, with a volatile cache that a power
-// cut loses in part, errors, stalls, and requests that overtake each other or take effect in two parts.
-// Its queues live on SimLoops. Unkind within the contract of block::Device, like the fabric.
+// A block device of a simulated world: bytes in memory behind latency, with a volatile cache that a
+// power cut loses in part, errors, stalls, and requests that overtake each other or take effect in
+// two parts. Its queues live on SimLoops. Unkind within the contract of block::Device, like the
+// fabric.
 
 #include <functional>
 #include <memory>
@@ -25,8 +26,8 @@ struct DeviceOptions {
   bool read_only = false;
   Duration latency = std::chrono::microseconds(20);  // of every request, least
   Duration jitter = std::chrono::microseconds(100);  // and at most this more
-  // One read or write in so many takes effect in two parts at two times; 0: all at once. What overlaps such
-  // a request while it runs is torn, as on a real device.
+  // One read or write in so many takes effect in two parts at two times; 0: all at once. What
+  // overlaps such a request while it runs is torn, as on a real device.
   std::uint32_t split_chance = 4;
 };
 
@@ -44,17 +45,21 @@ class SimDevice final : public block::Device {
   std::size_t outstanding() const { return outstanding_; }
   void resize(std::uint64_t size);
 
-  // Each block written since the last flush survives or not, by chance. Requests in flight have taken
-  // effect, in part or not at all; they and all until power_on() fail with EIO.
+  // Each block written since the last flush survives or not, by chance. Requests in flight have
+  // taken effect, in part or not at all; they and all until power_on() fail with EIO.
   void power_cut();
   void power_on() { powered_ = true; }
   // Nothing completes before that much time has passed.
   void stall(Duration time);
   // Asked before a request takes effect; an error fails it (without effect).
-  void set_error(std::function<std::error_code(const block::Request&)> error) { error_ = std::move(error); }
+  void set_error(std::function<std::error_code(const block::Request&)> error) {
+    error_ = std::move(error);
+  }
   void fail_next(std::uint32_t count, std::error_code error);
   // Sees each request when it takes effect, for checkers.
-  void set_observer(std::function<void(const block::Request&)> observer) { observer_ = std::move(observer); }
+  void set_observer(std::function<void(const block::Request&)> observer) {
+    observer_ = std::move(observer);
+  }
 
  private:
   class Queue;

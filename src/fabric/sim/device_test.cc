@@ -24,8 +24,10 @@ struct Io : block::Request {
 
 class SimDeviceTest : public ::testing::Test {
  protected:
-  explicit SimDeviceTest(DeviceOptions options = {}) : device_(world_, options), queue_(*device_.open_queue(loop_)) {}
-  Io& submit(block::Op op, std::uint64_t offset, std::uint64_t length, std::byte fill = {}, std::uint8_t flags = 0) {
+  explicit SimDeviceTest(DeviceOptions options = {})
+      : device_(world_, options), queue_(*device_.open_queue(loop_)) {}
+  Io& submit(block::Op op, std::uint64_t offset, std::uint64_t length, std::byte fill = {},
+             std::uint8_t flags = 0) {
     Io& io = ios_.emplace_back();
     io.op = op;
     io.flags = flags;
@@ -40,7 +42,8 @@ class SimDeviceTest : public ::testing::Test {
     EXPECT_EQ(io.completed, 0);
     return io;
   }
-  Io& run(block::Op op, std::uint64_t offset, std::uint64_t length, std::byte fill = {}, std::uint8_t flags = 0) {
+  Io& run(block::Op op, std::uint64_t offset, std::uint64_t length, std::byte fill = {},
+          std::uint8_t flags = 0) {
     Io& io = submit(op, offset, length, fill, flags);
     EXPECT_TRUE(world_.run_until([&] { return io.completed == 1; }, 1s));
     return io;
@@ -94,7 +97,8 @@ TEST_F(SimDeviceTest, APowerCutLosesSomeOfWhatWasNotFlushedAndNothingElse) {
   device_.power_on();
   const Io& read = run(block::Op::read, 0, 131584);
   const auto count = [&](std::byte value) { return std::ranges::count(read.buffer, value); };
-  EXPECT_EQ(count(std::byte{1}) + count(std::byte{2}) + count(std::byte{3}) + count(std::byte{4}), 131584);
+  EXPECT_EQ(count(std::byte{1}) + count(std::byte{2}) + count(std::byte{3}) + count(std::byte{4}),
+            131584);
   EXPECT_GT(count(std::byte{1}), 0);
   EXPECT_GT(count(std::byte{2}), 0);
   EXPECT_GT(count(std::byte{3}), 0);

@@ -4,18 +4,30 @@ namespace rnbd::fabric::sim {
 
 const char* event_kind_name(EventKind kind) {
   switch (kind) {
-    case EventKind::call: return "call";
-    case EventKind::post: return "post";
-    case EventKind::deferred: return "deferred";
-    case EventKind::timer: return "timer";
-    case EventKind::transmit: return "transmit";
-    case EventKind::done: return "done";
-    case EventKind::arrival: return "arrival";
-    case EventKind::connected: return "connected";
-    case EventKind::broken: return "broken";
-    case EventKind::closed: return "closed";
-    case EventKind::device: return "device";
-    case EventKind::thaw: return "thaw";
+    case EventKind::call:
+      return "call";
+    case EventKind::post:
+      return "post";
+    case EventKind::deferred:
+      return "deferred";
+    case EventKind::timer:
+      return "timer";
+    case EventKind::transmit:
+      return "transmit";
+    case EventKind::done:
+      return "done";
+    case EventKind::arrival:
+      return "arrival";
+    case EventKind::connected:
+      return "connected";
+    case EventKind::broken:
+      return "broken";
+    case EventKind::closed:
+      return "closed";
+    case EventKind::device:
+      return "device";
+    case EventKind::thaw:
+      return "thaw";
   }
   return "unknown";
 }

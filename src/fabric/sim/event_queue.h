@@ -1,6 +1,6 @@
 #pragma once
-// What is going to happen in a simulated world, earliest first, and in order of scheduling where times are
-// equal. Events are embedded in the objects they concern: nothing is allocated per event.
+// What is going to happen in a simulated world, earliest first, and in order of scheduling where
+// times are equal. Events are embedded in the objects they concern: nothing is allocated per event.
 
 #include <cstdint>
 #include <vector>
@@ -13,7 +13,18 @@ class SimLoop;
 
 // What an event is, for the trace.
 enum class EventKind : std::uint8_t {
-  call, post, deferred, timer, transmit, done, arrival, connected, broken, closed, device, thaw
+  call,
+  post,
+  deferred,
+  timer,
+  transmit,
+  done,
+  arrival,
+  connected,
+  broken,
+  closed,
+  device,
+  thaw
 };
 const char* event_kind_name(EventKind kind);
 
@@ -21,10 +32,12 @@ const char* event_kind_name(EventKind kind);
 class Event {
  public:
   using Function = void (*)(void* self);
-  Event(EventKind kind, Function function, void* self) : function_(function), self_(self), kind_(kind) {}
+  Event(EventKind kind, Function function, void* self)
+      : function_(function), self_(self), kind_(kind) {}
   template <auto Method, class T>
   static Event of(EventKind kind, T* self) {
-    return Event(kind, [](void* object) { (static_cast<T*>(object)->*Method)(); }, self);
+    return Event(
+        kind, [](void* object) { (static_cast<T*>(object)->*Method)(); }, self);
   }
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;

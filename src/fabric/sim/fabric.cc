@@ -35,7 +35,8 @@ Result<std::unique_ptr<Domain>> SimFabric::create_domain(const IncomingConnectio
   return std::make_unique<SimDomain>(world(), host_, options_.gates);
 }
 
-Result<std::unique_ptr<Connection>> SimFabric::connect(const ConnectRequest& request, Domain& domain,
+Result<std::unique_ptr<Connection>> SimFabric::connect(const ConnectRequest& request,
+                                                       Domain& domain,
                                                        const ConnectionOptions& options,
                                                        ConnectionHandler& handler) {
   RNBD_ASSERT(loop_.on_this_thread());
@@ -46,7 +47,8 @@ Result<std::unique_ptr<Connection>> SimFabric::connect(const ConnectRequest& req
   std::size_t on_self = 0;
   Host* const peer = world().find_host(destination, &on_peer);
   if (!request.address.source.empty()) {
-    if (world().find_host(request.address.source, &on_self) != &host_) return fail_errno(EADDRNOTAVAIL);
+    if (world().find_host(request.address.source, &on_self) != &host_)
+      return fail_errno(EADDRNOTAVAIL);
   } else if (on_peer < host_.address_count()) {
     on_self = on_peer;  // same network
   }
@@ -55,35 +57,41 @@ Result<std::unique_ptr<Connection>> SimFabric::connect(const ConnectRequest& req
   const int side = link != nullptr && link->joins(0, host_, on_self) ? 0 : 1;
   const Address source = host_.address_with_port(host_.next_port(), on_self);
   auto pipe = Pipe::create(world(), link, side, source, destination);
-  auto connection = std::make_unique<SimConnection>(*this, static_cast<SimDomain&>(domain), options, handler, pipe, 0);
+  auto connection = std::make_unique<SimConnection>(*this, static_cast<SimDomain&>(domain), options,
+                                                    handler, pipe, 0);
   connection->start_connecting(request.private_data, request.timeout,
                                link == nullptr ? Duration{} : link->connect_delay_);
   return connection;
 }
 
 Result<std::unique_ptr<Connection>> SimFabric::accept(std::unique_ptr<IncomingConnection> request,
-                                                      Domain& domain, std::span<const std::byte> private_data,
+                                                      Domain& domain,
+                                                      std::span<const std::byte> private_data,
                                                       const ConnectionOptions& options,
                                                       ConnectionHandler& handler) {
   RNBD_ASSERT(loop_.on_this_thread());
   if (private_data.size() > kMaxPrivateData) return fail_errno(EINVAL);
   if (ghost()) return fail_errno(ENETDOWN);
-  auto connection = std::make_unique<SimConnection>(*this, static_cast<SimDomain&>(domain), options, handler,
-                                                    static_cast<SimIncoming&>(*request).take(), 1);
+  auto connection =
+      std::make_unique<SimConnection>(*this, static_cast<SimDomain&>(domain), options, handler,
+                                      static_cast<SimIncoming&>(*request).take(), 1);
   connection->start_accepted(private_data);
   return connection;
 }
 
-void SimFabric::reject(std::unique_ptr<IncomingConnection> request, std::span<const std::byte> private_data) {
+void SimFabric::reject(std::unique_ptr<IncomingConnection> request,
+                       std::span<const std::byte> private_data) {
   RNBD_ASSERT(loop_.on_this_thread());
   RNBD_ASSERT(private_data.size() <= kMaxPrivateData);
   const auto pipe = static_cast<SimIncoming&>(*request).take();
   if (ghost()) return;
-  pipe->prepare(1, Message::Kind::rejected).payload.assign(private_data.begin(), private_data.end());
+  pipe->prepare(1, Message::Kind::rejected)
+      .payload.assign(private_data.begin(), private_data.end());
   pipe->launch(1);
 }
 
-Result<std::unique_ptr<Listener>> SimFabric::listen(const Address& address, ListenHandler& handler) {
+Result<std::unique_ptr<Listener>> SimFabric::listen(const Address& address,
+                                                    ListenHandler& handler) {
   RNBD_ASSERT(loop_.on_this_thread());
   if (address.family() != AF_INET) return fail_errno(EAFNOSUPPORT);
   if (!wildcard(address) && world().find_host(address) != &host_) return fail_errno(EADDRNOTAVAIL);

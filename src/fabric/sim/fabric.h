@@ -1,6 +1,6 @@
 #pragma once
-// The fabric of one simulated loop: Host::add_fabric makes it. See fabric/fabric.h for the contract and
-// World for what can be done to it.
+// The fabric of one simulated loop: Host::add_fabric makes it. See fabric/fabric.h for the contract
+// and World for what can be done to it.
 
 #include <memory>
 #include <vector>
@@ -25,11 +25,13 @@ class SimFabric final : public Fabric {
   Result<std::unique_ptr<Connection>> connect(const ConnectRequest& request, Domain& domain,
                                               const ConnectionOptions& options,
                                               ConnectionHandler& handler) override;
-  Result<std::unique_ptr<Connection>> accept(std::unique_ptr<IncomingConnection> request, Domain& domain,
+  Result<std::unique_ptr<Connection>> accept(std::unique_ptr<IncomingConnection> request,
+                                             Domain& domain,
                                              std::span<const std::byte> private_data,
                                              const ConnectionOptions& options,
                                              ConnectionHandler& handler) override;
-  void reject(std::unique_ptr<IncomingConnection> request, std::span<const std::byte> private_data) override;
+  void reject(std::unique_ptr<IncomingConnection> request,
+              std::span<const std::byte> private_data) override;
   Result<std::unique_ptr<Listener>> listen(const Address& address, ListenHandler& handler) override;
 
   World& world() { return host_.world(); }

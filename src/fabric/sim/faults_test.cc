@@ -40,7 +40,8 @@ TEST_P(Faults, ACutIsNoticedByBothEndsAndTheLinkStaysDown) {
   start_ping(pair);
   world().run_for(10us);
   link().cut();
-  EXPECT_TRUE(world().run_until([&] { return pair.client().closed + pair.server().closed == 2; }, 1ms));
+  EXPECT_TRUE(
+      world().run_until([&] { return pair.client().closed + pair.server().closed == 2; }, 1ms));
   EXPECT_EQ(pair.client().dones.size(), 20U);
   conformance::End late;
   ConnectRequest request;
@@ -87,7 +88,8 @@ TEST_P(Faults, TheLastAcknowledgementAloneMayBeLost) {
     pair.server().post_receives(1);
     link().reset_after(harness_.server_host(), 1);
     ASSERT_EQ(pair.client().post(immediate_work(1, 1)), std::error_code());
-    EXPECT_TRUE(world().run_until([&] { return pair.client().closed + pair.server().closed == 2; }, 1s));
+    EXPECT_TRUE(
+        world().run_until([&] { return pair.client().closed + pair.server().closed == 2; }, 1s));
     EXPECT_EQ(pair.server().messages(), 1U);
     acted_but_failed += pair.client().failed_dones();
   }
@@ -100,7 +102,8 @@ TEST_P(Faults, AResetMayFallBetweenAnyTwoWorkItems) {
     world().run_for(5ms);
     link().reset_after(harness_.server_host(), n);
     start_ping(pair);
-    EXPECT_TRUE(world().run_until([&] { return pair.client().closed + pair.server().closed == 2; }, 1s));
+    EXPECT_TRUE(
+        world().run_until([&] { return pair.client().closed + pair.server().closed == 2; }, 1s));
     EXPECT_EQ(pair.server().messages(), n);
     EXPECT_EQ(pair.client().dones.size(), 20U);
   }
@@ -112,8 +115,11 @@ TEST_P(Faults, ADyingConnectionMayLeavePartOfAWrite) {
     Pair pair(harness_);
     const Bytes bytes(100000, std::byte{1});
     const iovec part = conformance::vec(bytes);
-    Memory& memory = pair.server_memory({.size = bytes.size(), .access = Access::remote_write, .chunk_size = 0});
-    ASSERT_EQ(pair.client().post(conformance::write_imm_work(one(part), memory.remote(0, bytes.size()), 1, 1)), std::error_code());
+    Memory& memory =
+        pair.server_memory({.size = bytes.size(), .access = Access::remote_write, .chunk_size = 0});
+    ASSERT_EQ(pair.client().post(
+                  conformance::write_imm_work(one(part), memory.remote(0, bytes.size()), 1, 1)),
+              std::error_code());
     world().run_for(world().some(40us));
     link().reset();
     pair.server().wait_closed(harness_);
@@ -169,9 +175,11 @@ TEST_P(Faults, ADuplicatedConnectIsAcceptedTwiceAndOneOfThemDies) {
   client.own(harness_.client(0).connect(request, **client_domain, kDefaultOptions, client));
   ASSERT_TRUE(world().run_until([&] { return door.requests.size() == 2; }, 1s));
   for (std::size_t i = 0; i < 2; ++i) {
-    servers[i].own(harness_.server().accept(std::move(door.requests[i]), **server_domain, {}, kDefaultOptions, servers[i]));
+    servers[i].own(harness_.server().accept(std::move(door.requests[i]), **server_domain, {},
+                                            kDefaultOptions, servers[i]));
   }
-  ASSERT_TRUE(world().run_until([&] { return client.connected == 1 && servers[0].closed + servers[1].closed == 1; }, 1s));
+  ASSERT_TRUE(world().run_until(
+      [&] { return client.connected == 1 && servers[0].closed + servers[1].closed == 1; }, 1s));
   EXPECT_EQ(client.closed, 0);
   client.close();
   client.wait_closed(harness_);
@@ -192,7 +200,8 @@ TEST_P(Faults, ACrashIsNoticedByThePeerOrNot) {
     harness_.server_host().restart();
     if (death == Host::Death::silent) {
       static_cast<void>(pair.client().post(immediate_work(1)));
-      EXPECT_TRUE(world().run_until([&] { return pair.client().closed == 1; }, 1s));  // as by a reset of TCP
+      EXPECT_TRUE(world().run_until([&] { return pair.client().closed == 1; },
+                                    1s));  // as by a reset of TCP
     }
     return;  // the server's fabric of this life is gone: one death per world
   }
@@ -204,7 +213,8 @@ TEST_P(Faults, AGhostReachesNobodyAndItsSuccessorDoes) {
   harness_.server_host().crash();
   EXPECT_FALSE(harness_.server().listen(harness_.listen_address(), door).has_value());
   harness_.server_host().restart();
-  EXPECT_FALSE(harness_.server().listen(harness_.listen_address(), door).has_value());  // still a ghost
+  EXPECT_FALSE(
+      harness_.server().listen(harness_.listen_address(), door).has_value());  // still a ghost
   conformance::Door successor;
   SimFabric& fabric = harness_.server_host().add_fabric();
   const auto again = fabric.listen((*listener)->local_address(), successor);

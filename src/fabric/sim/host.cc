@@ -25,7 +25,8 @@ Address Host::address_with_port(std::uint16_t port, std::size_t nth) const {
 SimLoop& Host::add_loop() { return world_.make_loop(this); }
 
 SimFabric& Host::add_fabric(SimLoop* loop, const FabricOptions& options) {
-  fabrics_.push_back(std::make_unique<SimFabric>(*this, loop == nullptr ? add_loop() : *loop, options));
+  fabrics_.push_back(
+      std::make_unique<SimFabric>(*this, loop == nullptr ? add_loop() : *loop, options));
   return *fabrics_.back();
 }
 

@@ -39,20 +39,21 @@ class Host {
   std::size_t address_count() const { return addresses_.size(); }
 
   SimLoop& add_loop();
-  // A fabric on `loop`, or on a loop of its own. Belongs to the host's present life: after crash() it
-  // is cut off for good, and a successor needs a new one, added after restart().
+  // A fabric on `loop`, or on a loop of its own. Belongs to the host's present life: after crash()
+  // it is cut off for good, and a successor needs a new one, added after restart().
   SimFabric& add_fabric(SimLoop* loop = nullptr, const FabricOptions& options = {});
 
-  // Power is gone. Every connection breaks: the peers hear of it at once, or (silent) only when they next
-  // reach the restarted host. What still runs here is a ghost that can reach nobody: its connections fail,
-  // so that a test can take its objects down in the usual way, now or later.
+  // Power is gone. Every connection breaks: the peers hear of it at once, or (silent) only when
+  // they next reach the restarted host. What still runs here is a ghost that can reach nobody: its
+  // connections fail, so that a test can take its objects down in the usual way, now or later.
   enum class Death : std::uint8_t { noticed, silent };
   void crash(Death death = Death::noticed);
   void restart();
   bool up() const { return up_; }
   std::uint32_t life() const { return life_; }
 
-  // As by SIGSTOP: no event of its loops happens for this time; then all that were due happen, in order.
+  // As by SIGSTOP: no event of its loops happens for this time; then all that were due happen, in
+  // order.
   void freeze(Duration time);
   bool frozen() const;
   TimePoint frozen_until() const { return frozen_until_; }

@@ -7,7 +7,8 @@
 
 namespace rnbd::fabric::sim {
 
-Link::Link(World& world, Host& a, std::size_t on_a, Host& b, std::size_t on_b, const Latency& latency)
+Link::Link(World& world, Host& a, std::size_t on_a, Host& b, std::size_t on_b,
+           const Latency& latency)
     : world_(world), host_{&a, &b}, on_{on_a, on_b} {
   set_latency(latency);
 }

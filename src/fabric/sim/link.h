@@ -1,7 +1,7 @@
 #pragma once
-// The way between two addresses, and what can be wrong with it. A connection goes over one link, each
-// direction in order. What a direction holds back is not lost: it arrives after heal(), as on a transport
-// that resends. Only a cut or a reset ends connections.
+// The way between two addresses, and what can be wrong with it. A connection goes over one link,
+// each direction in order. What a direction holds back is not lost: it arrives after heal(), as on
+// a transport that resends. Only a cut or a reset ends connections.
 
 #include <cstdint>
 
@@ -29,8 +29,8 @@ class Link {
   Link(const Link&) = delete;
   Link& operator=(const Link&) = delete;
 
-  // Every connection dies: its ends hear of it after `notice` (each a little later than the other), and
-  // nothing passes from now on. New connects get no answer until heal().
+  // Every connection dies: its ends hear of it after `notice` (each a little later than the other),
+  // and nothing passes from now on. New connects get no answer until heal().
   void cut(Duration notice = {});
   // Every connection dies now, but new ones may be made.
   void reset();
@@ -43,9 +43,9 @@ class Link {
   void heal();
   void set_latency(const Latency& latency);
   void set_latency_towards(const Host& receiver, const Latency& latency);
-  // The connection that carries the `count`th next message to that host dies when it has been delivered: the
-  // receiver has acted, but the sender's completions and the answer are lost. 1 loses only the
-  // acknowledgement of the next message.
+  // The connection that carries the `count`th next message to that host dies when it has been
+  // delivered: the receiver has acted, but the sender's completions and the answer are lost. 1
+  // loses only the acknowledgement of the next message.
   void reset_after(const Host& receiver, std::uint64_t count);
   // Work items sent on this link stay not done for this time.
   void stall_completions(Duration time);
@@ -63,10 +63,12 @@ class Link {
   friend class World;
   struct Way {
     Latency latency;
-    bool held = false;  // black hole
+    bool held = false;              // black hole
     std::uint64_t reset_after = 0;  // deliveries to come before the reset; 0: none planned
   };
-  bool joins(int side, const Host& host, std::size_t on) const { return host_[side] == &host && on_[side] == on; }
+  bool joins(int side, const Host& host, std::size_t on) const {
+    return host_[side] == &host && on_[side] == on;
+  }
   void resume_all();
 
   World& world_;

@@ -12,7 +12,8 @@ struct SimLoop::Call {
   }
   void run() {
     auto& calls = loop.calls_;
-    const auto self = std::find_if(calls.begin(), calls.end(), [&](const auto& c) { return c.get() == this; });
+    const auto self =
+        std::find_if(calls.begin(), calls.end(), [&](const auto& c) { return c.get() == this; });
     const std::unique_ptr<Call> last = std::move(*self);  // kept until the call has returned
     calls.erase(self);
     function();
@@ -59,7 +60,8 @@ void SimLoop::defer(Task& task) {
   RNBD_ASSERT(on_this_thread());
   if (task.linked()) return;
   tasks_.push_back(task);
-  if (world_.current() != this && !deferred_event_.scheduled()) world_.schedule(deferred_event_, world_.now());
+  if (world_.current() != this && !deferred_event_.scheduled())
+    world_.schedule(deferred_event_, world_.now());
 }
 
 void SimLoop::run_deferred() {
@@ -72,12 +74,15 @@ void SimLoop::run_deferred() {
 void SimLoop::post(std::function<void()> call) {
   const std::size_t poster = world_.current() == nullptr ? 0 : world_.current()->id();
   if (last_post_.size() <= poster) last_post_.resize(poster + 1);
-  const TimePoint time = std::max(last_post_[poster], world_.now() + world_.some(world_.options().post_delay));
+  const TimePoint time =
+      std::max(last_post_[poster], world_.now() + world_.some(world_.options().post_delay));
   last_post_[poster] = time;
   calls_.push_back(std::make_unique<Call>(*this, std::move(call)));
   world_.schedule(calls_.back()->event, time);
 }
 
-bool SimLoop::on_this_thread() const { return world_.current() == nullptr || world_.current() == this; }
+bool SimLoop::on_this_thread() const {
+  return world_.current() == nullptr || world_.current() == this;
+}
 
 }  // namespace rnbd::fabric::sim

@@ -1,6 +1,6 @@
 #pragma once
-// One simulated loop: stands for one reactor of one host. Several of them take turns on one thread, in the
-// order of the world's events. Deferred tasks run right after the event that deferred them.
+// One simulated loop: stands for one reactor of one host. Several of them take turns on one thread,
+// in the order of the world's events. Deferred tasks run right after the event that deferred them.
 
 #include <functional>
 #include <memory>

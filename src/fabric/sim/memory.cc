@@ -26,14 +26,16 @@ bool inside(std::uint64_t base, std::uint64_t size, std::uint64_t address, std::
 
 void SimMemory::Free::operator()(std::byte* bytes) const { std::free(bytes); }
 
-SimMemory::SimMemory(SimDomain& domain, const MemoryOptions& options, std::uint32_t key, std::uint64_t base)
+SimMemory::SimMemory(SimDomain& domain, const MemoryOptions& options, std::uint32_t key,
+                     std::uint64_t base)
     : domain_(domain),
       options_(options),
       key_(key),
       base_(base),
       bytes_(static_cast<std::byte*>(std::calloc(std::max<std::size_t>(options.size, 1), 1))) {
   RNBD_ASSERT(bytes_ != nullptr);
-  if (options.chunk_size != 0) gates_.resize((options.size + options.chunk_size - 1) / options.chunk_size, true);
+  if (options.chunk_size != 0)
+    gates_.resize((options.size + options.chunk_size - 1) / options.chunk_size, true);
 }
 
 SimMemory::~SimMemory() {
@@ -52,7 +54,8 @@ void SimMemory::set_gate(std::size_t chunk, bool open) {
 }
 
 std::byte* SimMemory::writable(std::uint64_t address, std::size_t length) {
-  if (options_.access != Access::remote_write || !inside(base_, options_.size, address, length)) return nullptr;
+  if (options_.access != Access::remote_write || !inside(base_, options_.size, address, length))
+    return nullptr;
   const std::size_t offset = address - base_;
   if (domain_.gates_ && !gates_.empty() && length > 0) {
     const std::size_t last = (offset + length - 1) / options_.chunk_size;
@@ -86,14 +89,17 @@ SimMemory* SimDomain::find(std::uint32_t key) {
 
 RemoteSpan SimWindows::expose(std::uint32_t index, std::span<const iovec> local) {
   Window& window = windows_[index];
-  // A number of the world's own in the key: a stale key, or another connection's, never fits by chance.
+  // A number of the world's own in the key: a stale key, or another connection's, never fits by
+  // chance.
   const auto fresh = static_cast<std::uint32_t>(world_.next_id() & 0x7fff);
   window.key = ((fresh == 0 ? 1 : fresh) << 16) | index;
   window.base = random_base(world_);
   window.length = 0;
   window.local.assign(local.begin(), local.end());
   for (const iovec& part : local) window.length += part.iov_len;
-  return {.address = window.base, .key = window.key, .length = static_cast<std::uint32_t>(window.length)};
+  return {.address = window.base,
+          .key = window.key,
+          .length = static_cast<std::uint32_t>(window.length)};
 }
 
 SimWindows::Window* SimWindows::find(std::uint32_t key) {
@@ -110,7 +116,8 @@ bool SimWindows::invalidate(std::uint32_t key) {
 
 bool SimWindows::write(std::uint32_t key, std::uint64_t address, std::span<const std::byte> bytes) {
   Window* window = find(key);
-  if (window == nullptr || !inside(window->base, window->length, address, bytes.size())) return false;
+  if (window == nullptr || !inside(window->base, window->length, address, bytes.size()))
+    return false;
   std::uint64_t skip = address - window->base;
   for (const iovec& part : window->local) {
     if (skip >= part.iov_len) {

@@ -11,7 +11,8 @@ namespace rnbd::fabric::sim {
 
 Pipe::Way::Way(Pipe& owner, int to) : pipe(owner), side(to) {}
 
-Pipe::Pipe(World& world, Link* link, int initiator_side, const Address& source, const Address& destination)
+Pipe::Pipe(World& world, Link* link, int initiator_side, const Address& source,
+           const Address& destination)
     : world_(world),
       link_(link),
       initiator_side_(initiator_side),
@@ -20,8 +21,8 @@ Pipe::Pipe(World& world, Link* link, int initiator_side, const Address& source, 
       addresses_{source, destination},
       ways_{{*this, 0}, {*this, 1}} {}
 
-std::shared_ptr<Pipe> Pipe::create(World& world, Link* link, int initiator_side, const Address& source,
-                                   const Address& destination) {
+std::shared_ptr<Pipe> Pipe::create(World& world, Link* link, int initiator_side,
+                                   const Address& source, const Address& destination) {
   auto pipe = std::make_shared<Pipe>(world, link, initiator_side, source, destination);
   if (link != nullptr) link->pipes_.push_back(*pipe);
   return pipe;
@@ -33,11 +34,13 @@ void Pipe::attach(int side, SimConnection& connection) {
 }
 
 Host* Pipe::host(int side) const {
-  return link_ == nullptr ? nullptr : link_->host_[side == 0 ? initiator_side_ : 1 - initiator_side_];
+  return link_ == nullptr ? nullptr
+                          : link_->host_[side == 0 ? initiator_side_ : 1 - initiator_side_];
 }
 
 bool Pipe::held(int side) const {
-  return link_ == nullptr || link_->down_ || link_->ways_[side == 0 ? initiator_side_ : 1 - initiator_side_].held;
+  return link_ == nullptr || link_->down_ ||
+         link_->ways_[side == 0 ? initiator_side_ : 1 - initiator_side_].held;
 }
 
 Message& Pipe::prepare(int from_side, Message::Kind kind) {
@@ -52,7 +55,8 @@ void Pipe::launch(int from_side, Duration extra_delay) {
   Way& way = ways_[1 - from_side];
   Message& message = way.messages.back();
   if (severed_ || link_ == nullptr) return way.messages.clear();
-  const Latency& latency = link_->ways_[way.side == 0 ? initiator_side_ : 1 - initiator_side_].latency;
+  const Latency& latency =
+      link_->ways_[way.side == 0 ? initiator_side_ : 1 - initiator_side_].latency;
   Duration delay = latency.base + world_.some(latency.jitter) + extra_delay;
   if (world_.chance(latency.tail_chance)) delay += world_.some(latency.tail);
   way.last = std::max(way.last, world_.now() + delay);
@@ -86,9 +90,10 @@ void Pipe::resume(int side) {
 
 void Pipe::on_arrival(int side) {
   Way& way = ways_[side];
-  if (held(side)) return;  // heal() resumes
+  if (held(side)) return;                // heal() resumes
   const auto self = shared_from_this();  // a handler may let go of the last end
-  // The receiver may have moved since this was scheduled (a listener came or went, an end was made).
+  // The receiver may have moved since this was scheduled (a listener came or went, an end was
+  // made).
   if (receiver(way) != way.event.loop()) return schedule(way);
   way.delivering = true;
   const bool delivered = deliver(side, way.messages.front());
@@ -143,8 +148,10 @@ bool Pipe::deliver_connect(Message& message) {
 void Pipe::duplicate_connect(const std::vector<std::byte>& private_data) {
   auto twin = create(world_, link_, initiator_side_, addresses_[0], addresses_[1]);
   world_.after(world_.some(10 * link_->ways_[0].latency.jitter), [twin, private_data] {
-    SimListener* listener = twin->host(1)->up() ? twin->host(1)->find_listener(twin->addresses_[1]) : nullptr;
-    if (listener != nullptr) listener->sim_loop().post([twin, private_data] { twin->deliver_twin(private_data); });
+    SimListener* listener =
+        twin->host(1)->up() ? twin->host(1)->find_listener(twin->addresses_[1]) : nullptr;
+    if (listener != nullptr)
+      listener->sim_loop().post([twin, private_data] { twin->deliver_twin(private_data); });
   });
 }
 

@@ -1,7 +1,8 @@
 #pragma once
-// One connection as the network sees it: two ordered directions between two ends, of which either may
-// already, or still, be missing. What an end did last (closing, failing) travels behind its data.
-// Shared by the two ends and the unanswered request between them: whoever lets go last ends it.
+// One connection as the network sees it: two ordered directions between two ends, of which either
+// may already, or still, be missing. What an end did last (closing, failing) travels behind its
+// data. Shared by the two ends and the unanswered request between them: whoever lets go last ends
+// it.
 
 #include <memory>
 #include <vector>
@@ -32,10 +33,12 @@ struct Message {
 
 class Pipe final : public ListNode, public std::enable_shared_from_this<Pipe> {
  public:
-  // Side 0 connects. `link` may be nullptr when there is no way to the destination: nothing arrives.
-  static std::shared_ptr<Pipe> create(World& world, Link* link, int initiator_side, const Address& source,
-                                      const Address& destination);
-  Pipe(World& world, Link* link, int initiator_side, const Address& source, const Address& destination);
+  // Side 0 connects. `link` may be nullptr when there is no way to the destination: nothing
+  // arrives.
+  static std::shared_ptr<Pipe> create(World& world, Link* link, int initiator_side,
+                                      const Address& source, const Address& destination);
+  Pipe(World& world, Link* link, int initiator_side, const Address& source,
+       const Address& destination);
 
   void attach(int side, SimConnection& connection);
   void detach(int side) { ends_[side] = nullptr; }
@@ -50,7 +53,8 @@ class Pipe final : public ListNode, public std::enable_shared_from_this<Pipe> {
   void launch(int from_side, Duration extra_delay = {});
   void finish(int from_side, std::error_code why);
   bool congested(int from_side) const { return ways_[1 - from_side].bytes > most_in_flight_; }
-  // Delivery to `side` goes on after it could not: a receive was posted, the end is ready, the link healed.
+  // Delivery to `side` goes on after it could not: a receive was posted, the end is ready, the link
+  // healed.
   void resume(int side);
   // Both ends lose the connection at `time` and a little later; nothing arrives any more.
   void sever(TimePoint time, std::error_code why);

@@ -1,6 +1,6 @@
 #pragma once
-// A queue in a circle of slots that stay constructed: an element's buffers keep their capacity when the slot
-// is used again, so a queue that has reached its depth allocates nothing more.
+// A queue in a circle of slots that stay constructed: an element's buffers keep their capacity when
+// the slot is used again, so a queue that has reached its depth allocates nothing more.
 
 #include <cstddef>
 #include <utility>

@@ -14,7 +14,8 @@ class SimHarness final : public conformance::Harness {
         server_host_(world_.add_host("server")),
         client_host_(world_.add_host("client")),
         server_(server_host_.add_fabric(nullptr, fabric)),
-        clients_{&client_host_.add_fabric(nullptr, fabric), &client_host_.add_fabric(nullptr, fabric)} {}
+        clients_{&client_host_.add_fabric(nullptr, fabric),
+                 &client_host_.add_fabric(nullptr, fabric)} {}
   Fabric& server() override { return server_; }
   Fabric& client(std::size_t index) override { return *clients_[index]; }
   std::size_t client_count() const override { return 2; }

@@ -18,7 +18,8 @@ std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise)
   return text == nullptr || *text == '\0' ? otherwise : std::strtoull(text, nullptr, 0);
 }
 
-// The worlds alive, newest first. One thread runs worlds; a signal handler of that thread reads this.
+// The worlds alive, newest first. One thread runs worlds; a signal handler of that thread reads
+// this.
 World* alive = nullptr;
 
 extern "C" void say_seeds_and_abort(int signal) {
@@ -26,7 +27,8 @@ extern "C" void say_seeds_and_abort(int signal) {
     char line[64];
     const int length = std::snprintf(line, sizeof line, "sim: RNBD_SIM_SEED=%llu\n",
                                      static_cast<unsigned long long>(world->seed()));
-    if (length > 0) static_cast<void>(!::write(STDERR_FILENO, line, static_cast<std::size_t>(length)));
+    if (length > 0)
+      static_cast<void>(!::write(STDERR_FILENO, line, static_cast<std::size_t>(length)));
   }
   std::signal(signal, SIG_DFL);
   std::raise(signal);
@@ -50,7 +52,8 @@ struct World::Call {
   Call(World& owner, std::function<void()> what) : world(owner), function(std::move(what)) {}
   void run() {
     auto& calls = world.calls_;
-    const auto self = std::find_if(calls.begin(), calls.end(), [&](const auto& c) { return c.get() == this; });
+    const auto self =
+        std::find_if(calls.begin(), calls.end(), [&](const auto& c) { return c.get() == this; });
     const std::unique_ptr<Call> last = std::move(*self);  // kept until the call has returned
     calls.erase(self);
     function();
@@ -77,7 +80,8 @@ World::~World() {
 
 Duration World::some(Duration most) {
   if (most <= Duration::zero()) return {};
-  return Duration(static_cast<Duration::rep>(random_.below(static_cast<std::uint64_t>(most.count()) + 1)));
+  return Duration(
+      static_cast<Duration::rep>(random_.below(static_cast<std::uint64_t>(most.count()) + 1)));
 }
 
 std::string World::replay() const { return "RNBD_SIM_SEED=" + std::to_string(seed()); }
@@ -86,9 +90,11 @@ bool World::chance(std::uint64_t in) { return in != 0 && random_.below(in) == 0;
 
 Host& World::add_host(std::string name, std::size_t addresses) {
   RNBD_ASSERT(hosts_.size() < 200);
-  auto host = std::make_unique<Host>(*this, std::move(name), static_cast<std::uint32_t>(hosts_.size()));
+  auto host =
+      std::make_unique<Host>(*this, std::move(name), static_cast<std::uint32_t>(hosts_.size()));
   for (std::size_t nth = 0; nth < addresses; ++nth) {
-    const std::string text = "ip:10." + std::to_string(nth) + ".0." + std::to_string(hosts_.size() + 1);
+    const std::string text =
+        "ip:10." + std::to_string(nth) + ".0." + std::to_string(hosts_.size() + 1);
     const auto address = Address::parse(text, 0);
     RNBD_ASSERT(address.has_value());
     host->addresses_.push_back(*address);
@@ -98,7 +104,8 @@ Host& World::add_host(std::string name, std::size_t addresses) {
 }
 
 SimLoop& World::make_loop(Host* host) {
-  loops_.push_back(std::make_unique<SimLoop>(*this, host, static_cast<std::uint32_t>(loops_.size() + 1)));
+  loops_.push_back(
+      std::make_unique<SimLoop>(*this, host, static_cast<std::uint32_t>(loops_.size() + 1)));
   return *loops_.back();
 }
 
@@ -136,7 +143,8 @@ void World::record(const Event& event) {
   ++events_;
   const auto time = static_cast<std::uint64_t>(elapsed().count());
   const std::uint64_t loop = event.loop() == nullptr ? 0 : event.loop()->id();
-  hash_ = mix(hash_ ^ time ^ (static_cast<std::uint64_t>(event.kind()) << 56) ^ (loop << 48) ^ (event.id() << 24));
+  hash_ = mix(hash_ ^ time ^ (static_cast<std::uint64_t>(event.kind()) << 56) ^ (loop << 48) ^
+              (event.id() << 24));
   if (!options_.trace) return;
   std::fprintf(stderr, "sim %12.3f us  loop %llu  %-9s %llu\n", static_cast<double>(time) / 1000.0,
                static_cast<unsigned long long>(loop), event_kind_name(event.kind()),
@@ -173,7 +181,8 @@ bool World::try_until(const std::function<bool()>& done, Duration limit) {
 
 bool World::run_until(const std::function<bool()>& done, Duration limit) {
   if (try_until(done, limit)) return true;
-  std::fprintf(stderr, "sim: RNBD_SIM_SEED=%llu: not done at %.6f s\n", static_cast<unsigned long long>(seed()),
+  std::fprintf(stderr, "sim: RNBD_SIM_SEED=%llu: not done at %.6f s\n",
+               static_cast<unsigned long long>(seed()),
                std::chrono::duration<double>(elapsed()).count());
   return false;
 }

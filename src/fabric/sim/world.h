@@ -1,7 +1,7 @@
 #pragma once
-// A whole network in one thread on virtual time: hosts, links, loops, fabrics and everything that can go
-// wrong between them. All chance comes from one seed: the same seed and program give the same history, and
-// so the same trace_hash().
+// A whole network in one thread on virtual time: hosts, links, loops, fabrics and everything that
+// can go wrong between them. All chance comes from one seed: the same seed and program give the
+// same history, and so the same trace_hash().
 //
 //   World world({.seed = seed_from_environment()});
 //   Host& server = world.add_host("server");
@@ -31,11 +31,11 @@ struct Options {
   std::uint64_t seed = 1;
   bool trace = false;  // each event as a line on stderr; also by RNBD_SIM_TRACE=1
   Latency latency{};   // of new links
-  Duration post_delay = std::chrono::microseconds(20);      // most from Loop::post to the call
-  Duration timer_slack{};                                   // most that a timer is late
-  Duration close_delay = std::chrono::microseconds(50);     // most from close() to on_closed
-  Duration receive_grace = std::chrono::seconds(1);         // how long a message waits for a receive
-  Duration graceful_limit = std::chrono::seconds(1);        // most that a graceful close takes
+  Duration post_delay = std::chrono::microseconds(20);   // most from Loop::post to the call
+  Duration timer_slack{};                                // most that a timer is late
+  Duration close_delay = std::chrono::microseconds(50);  // most from close() to on_closed
+  Duration receive_grace = std::chrono::seconds(1);      // how long a message waits for a receive
+  Duration graceful_limit = std::chrono::seconds(1);     // most that a graceful close takes
   std::uint64_t bytes_in_flight_max = std::uint64_t{4} << 20;  // of one direction of a connection
   // Aborts when posted bytes change before they were sent. Samples long buffers.
   bool check_posted_bytes = true;
@@ -56,18 +56,19 @@ class World {
 
   const Options& options() const { return options_; }
   std::uint64_t seed() const { return options_.seed; }
-  // "RNBD_SIM_SEED=<seed>": what to say when a test fails, e.g. SCOPED_TRACE(world.replay()). An abort says
-  // it by itself for every world alive.
+  // "RNBD_SIM_SEED=<seed>": what to say when a test fails, e.g. SCOPED_TRACE(world.replay()). An
+  // abort says it by itself for every world alive.
   std::string replay() const;
   Random& random() { return random_; }
-  Duration some(Duration most);                 // 0 to `most`
-  bool chance(std::uint64_t in);                // one in `in`; never for 0
+  Duration some(Duration most);   // 0 to `most`
+  bool chance(std::uint64_t in);  // one in `in`; never for 0
   TimePoint now() const { return now_; }
   Duration elapsed() const { return now_ - TimePoint{}; }
 
   Host& add_host(std::string name, std::size_t addresses = 1);
   SimLoop& make_loop(Host* host = nullptr);
-  // The link between address `on_a` of `a` and `on_b` of `b`; made when first asked for. In either order.
+  // The link between address `on_a` of `a` and `on_b` of `b`; made when first asked for. In either
+  // order.
   Link& link(Host& a, Host& b, std::size_t on_a = 0, std::size_t on_b = 0);
   Host* find_host(const Address& address, std::size_t* index = nullptr);
 

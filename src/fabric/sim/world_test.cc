@@ -40,7 +40,8 @@ TEST(World, AnAbortSaysTheSeed) {
 }
 
 TEST(World, SeedsAreManyOrTheOneAskedFor) {
-  if (std::getenv("RNBD_SIM_SEED") != nullptr || std::getenv("RNBD_SIM_SEEDS") != nullptr) GTEST_SKIP();
+  if (std::getenv("RNBD_SIM_SEED") != nullptr || std::getenv("RNBD_SIM_SEEDS") != nullptr)
+    GTEST_SKIP();
   EXPECT_EQ(seeds(3, 10), (std::vector<std::uint64_t>{10, 11, 12}));
   ::setenv("RNBD_SIM_SEED", "0x20", 1);
   EXPECT_EQ(seeds(3, 10), (std::vector<std::uint64_t>{32}));
@@ -53,7 +54,8 @@ TEST(SimLoop, FiresTimersInOrderAndNotWhenDisarmed) {
   SimLoop& loop = world.make_loop();
   std::vector<std::pair<int, Duration>> fired;
   struct Alarm {
-    Alarm(World& w, SimLoop& l, std::vector<std::pair<int, Duration>>& f, int n) : world(w), fired(f), number(n), timer(Timer::of<&Alarm::ring>(l, this)) {}
+    Alarm(World& w, SimLoop& l, std::vector<std::pair<int, Duration>>& f, int n)
+        : world(w), fired(f), number(n), timer(Timer::of<&Alarm::ring>(l, this)) {}
     void ring() { fired.emplace_back(number, world.elapsed()); }
     World& world;
     std::vector<std::pair<int, Duration>>& fired;
@@ -87,12 +89,16 @@ TEST(SimLoop, DeferredTasksRunRightAfterTheEventAndBeforeAllOthers) {
     int again;
     Task task = Task::of<&Later::run>(this);
   } later{loop, order, 3};
-  world.at(1ms, [&] {
-    loop.defer(later.task);
-    loop.defer(later.task);
-    order += "a";
-  }, &loop);
-  world.at(1ms, [&] { order += "b"; }, &loop);
+  world.at(
+      1ms,
+      [&] {
+        loop.defer(later.task);
+        loop.defer(later.task);
+        order += "a";
+      },
+      &loop);
+  world.at(
+      1ms, [&] { order += "b"; }, &loop);
   world.run_for(2ms);
   EXPECT_EQ(order, "atttb");
   loop.defer(later.task);  // outside of all loops: as soon as the world runs
@@ -106,17 +112,20 @@ TEST(SimLoop, PostsOfOneLoopArriveInOrderLaterAndOnTheRightLoop) {
   SimLoop& from = world.make_loop();
   SimLoop& to = world.make_loop();
   std::vector<int> order;
-  world.at(1ms, [&] {
-    EXPECT_TRUE(from.on_this_thread());
-    EXPECT_FALSE(to.on_this_thread());
-    for (int i = 0; i < 20; ++i) {
-      to.post([&, i] {
-        EXPECT_TRUE(to.on_this_thread());
-        order.push_back(i);
-      });
-    }
-    EXPECT_TRUE(order.empty());
-  }, &from);
+  world.at(
+      1ms,
+      [&] {
+        EXPECT_TRUE(from.on_this_thread());
+        EXPECT_FALSE(to.on_this_thread());
+        for (int i = 0; i < 20; ++i) {
+          to.post([&, i] {
+            EXPECT_TRUE(to.on_this_thread());
+            order.push_back(i);
+          });
+        }
+        EXPECT_TRUE(order.empty());
+      },
+      &from);
   world.run_for(1s);
   ASSERT_EQ(order.size(), 20U);
   for (int i = 0; i < 20; ++i) EXPECT_EQ(order[static_cast<std::size_t>(i)], i);
@@ -129,8 +138,10 @@ TEST(SimLoop, NothingHappensOnAFrozenHostUntilItThaws) {
   SimLoop& other = world.make_loop();
   std::vector<std::pair<char, Duration>> seen;
   for (const auto time : {1ms, 20ms, 30ms}) {
-    world.at(time, [&] { seen.emplace_back('f', world.elapsed()); }, &loop);
-    world.at(time, [&] { seen.emplace_back('o', world.elapsed()); }, &other);
+    world.at(
+        time, [&] { seen.emplace_back('f', world.elapsed()); }, &loop);
+    world.at(
+        time, [&] { seen.emplace_back('o', world.elapsed()); }, &other);
   }
   world.at(10ms, [&] { host.freeze(50ms); });
   world.run_for(1s);

@@ -39,9 +39,12 @@ class Blocks {
       ASSERT_LE(what.offset + what.length, kDevice);
       ASSERT_GE(what.offset, plan.begin);
       ASSERT_LE(what.offset + what.length, plan.end);
-      if (what.op == block::Op::read) std::memcpy(what.data, disk.data() + what.offset, what.length);
-      if (what.op == block::Op::write) std::memcpy(disk.data() + what.offset, what.data, what.length);
-      if (what.op == block::Op::write_zeroes) std::memset(disk.data() + what.offset, 0, what.length);
+      if (what.op == block::Op::read)
+        std::memcpy(what.data, disk.data() + what.offset, what.length);
+      if (what.op == block::Op::write)
+        std::memcpy(disk.data() + what.offset, what.data, what.length);
+      if (what.op == block::Op::write_zeroes)
+        std::memset(disk.data() + what.offset, 0, what.length);
       reads += what.op == block::Op::read ? 1U : 0U;
     }
   }
@@ -85,7 +88,8 @@ TEST_P(AccessPlanSizes, ChangesExactlyTheBytesAskedForWhateverTheOffsets) {
   for (int step = 0; step < 600; ++step) {
     Extent extent;
     extent.offset = random.below(kDevice - 1);
-    extent.length = 1 + random.below(std::min<std::uint64_t>(kDevice - extent.offset, 3 * GetParam()));
+    extent.length =
+        1 + random.below(std::min<std::uint64_t>(kDevice - extent.offset, 3 * GetParam()));
     if (random.below(3) == 0) {
       blocks.run(plan_zero(extent, GetParam(), blocks.memory, 0));
       std::memset(expected.data() + extent.offset, 0, extent.length);
@@ -97,8 +101,9 @@ TEST_P(AccessPlanSizes, ChangesExactlyTheBytesAskedForWhateverTheOffsets) {
     }
     ASSERT_EQ(blocks.disk, expected) << extent.offset << "+" << extent.length;
     blocks.run(plan_read(extent, GetParam(), blocks.memory));
-    ASSERT_EQ(std::memcmp(blocks.memory.data + extent.offset % GetParam(), expected.data() + extent.offset,
-                          extent.length), 0);
+    ASSERT_EQ(std::memcmp(blocks.memory.data + extent.offset % GetParam(),
+                          expected.data() + extent.offset, extent.length),
+              0);
   }
 }
 

@@ -17,14 +17,20 @@ constexpr int kRequestsPerRound = 64;  // then others have their turn
 Result<std::unique_ptr<Channel>> Channel::create(Reactor& reactor, Filesystem& filesystem,
                                                  std::uint32_t inflight_max) {
   const std::size_t bytes = IoSlot::kBytes * inflight_max;
-  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return fail_errno(errno);
   ::madvise(memory, bytes, MADV_DONTDUMP);
-  return std::unique_ptr<Channel>(new Channel(reactor, filesystem, static_cast<std::byte*>(memory), inflight_max));
+  return std::unique_ptr<Channel>(
+      new Channel(reactor, filesystem, static_cast<std::byte*>(memory), inflight_max));
 }
 
-Channel::Channel(Reactor& reactor, Filesystem& filesystem, std::byte* memory, std::uint32_t inflight_max)
-    : reactor_(reactor), filesystem_(filesystem), memory_(memory), memory_bytes_(IoSlot::kBytes * inflight_max) {
+Channel::Channel(Reactor& reactor, Filesystem& filesystem, std::byte* memory,
+                 std::uint32_t inflight_max)
+    : reactor_(reactor),
+      filesystem_(filesystem),
+      memory_(memory),
+      memory_bytes_(IoSlot::kBytes * inflight_max) {
   for (std::uint32_t i = 0; i < inflight_max; ++i) {
     slots_.push_back(std::make_unique<IoSlot>(*this, memory + IoSlot::kBytes * i));
     free_.push_back(*slots_.back());

@@ -1,6 +1,7 @@
 #pragma once
-// The stream of requests from the kernel: reads /dev/fuse when it is ready, every request into a free slot,
-// and lets libfuse call the file system. Without a free slot, requests wait in the kernel.
+// The stream of requests from the kernel: reads /dev/fuse when it is ready, every request into a
+// free slot, and lets libfuse call the file system. Without a free slot, requests wait in the
+// kernel.
 
 #include <functional>
 #include <memory>

@@ -5,7 +5,9 @@
 
 namespace rnbd::fuse {
 
-Filesystem::Filesystem(Reactor& reactor) : reactor_(reactor) { ::clock_gettime(CLOCK_REALTIME, &created_); }
+Filesystem::Filesystem(Reactor& reactor) : reactor_(reactor) {
+  ::clock_gettime(CLOCK_REALTIME, &created_);
+}
 
 Filesystem::~Filesystem() { RNBD_ASSERT(volumes_.empty()); }
 
@@ -45,7 +47,8 @@ void Filesystem::remove(const std::string& name, std::function<void(std::error_c
   settle(*volume);
 }
 
-// Ends a removed volume as far as possible: without requests its queue goes, without users all of it.
+// Ends a removed volume as far as possible: without requests its queue goes, without users all of
+// it.
 void Filesystem::settle(Volume& volume) {
   if (!volume.removed || volume.under_way > 0) return;
   volume.queue.reset();

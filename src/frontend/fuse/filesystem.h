@@ -1,6 +1,7 @@
 #pragma once
-// What the mount shows: one directory with a file per volume. Answers the small requests at once and starts
-// the large ones in the slot they arrived in. One reactor; libfuse calls it through operations().
+// What the mount shows: one directory with a file per volume. Answers the small requests at once
+// and starts the large ones in the slot they arrived in. One reactor; libfuse calls it through
+// operations().
 
 #include <map>
 #include <string>
@@ -17,7 +18,8 @@ namespace rnbd::fuse {
 class SlotSource {
  public:
   virtual ~SlotSource() = default;
-  virtual IoSlot& claim() = 0;  // the slot the request being handled arrived in; its handler keeps it
+  virtual IoSlot&
+  claim() = 0;  // the slot the request being handled arrived in; its handler keeps it
 };
 
 class Filesystem final {
@@ -46,7 +48,8 @@ class Filesystem final {
   Reactor& reactor_;
   SlotSource* slots_ = nullptr;
   std::uint32_t inflight_max_ = 0;
-  std::uint64_t next_inode_ = kFirstInode;  // never used again: the kernel may still know an old one
+  std::uint64_t next_inode_ =
+      kFirstInode;  // never used again: the kernel may still know an old one
   std::map<std::uint64_t, std::unique_ptr<Volume>> volumes_;
   timespec created_{};
 };

@@ -18,7 +18,8 @@
 namespace rnbd::fuse {
 namespace {
 
-[[gnu::format(printf, 2, 0)]] void log_of_libfuse(enum fuse_log_level level, const char* format, va_list arguments) {
+[[gnu::format(printf, 2, 0)]] void log_of_libfuse(enum fuse_log_level level, const char* format,
+                                                  va_list arguments) {
   char line[512];
   std::vsnprintf(line, sizeof line, format, arguments);
   line[std::strcspn(line, "\n")] = '\0';
@@ -31,7 +32,8 @@ namespace {
 
 class MountImpl final : public Mount {
  public:
-  MountImpl(Reactor& reactor, MountOptions options) : reactor_(reactor), options_(std::move(options)) {}
+  MountImpl(Reactor& reactor, MountOptions options)
+      : reactor_(reactor), options_(std::move(options)) {}
   ~MountImpl() override { RNBD_ASSERT(session_ == nullptr); }
 
   std::error_code mount();
@@ -43,9 +45,13 @@ class MountImpl final : public Mount {
   void remove_volume(const std::string& name, std::function<void(std::error_code)> done) override {
     filesystem_.remove(name, std::move(done));
   }
-  std::uint32_t open_count(const std::string& name) const override { return filesystem_.open_count(name); }
+  std::uint32_t open_count(const std::string& name) const override {
+    return filesystem_.open_count(name);
+  }
   std::vector<std::string> volumes() const override { return filesystem_.names(); }
-  std::string file_path(const std::string& name) const override { return options_.mountpoint + "/" + name; }
+  std::string file_path(const std::string& name) const override {
+    return options_.mountpoint + "/" + name;
+  }
   void unmount(std::function<void()> done) override;
   void set_on_unmounted(std::function<void()> call) override { on_unmounted_ = std::move(call); }
   bool mounted() const override { return mounted_; }
@@ -80,7 +86,8 @@ std::error_code MountImpl::mount() {
                       std::to_string(kTransferMax) + (options_.allow_other ? ",allow_other" : "");
   char* arguments[] = {program.data(), dash_o.data(), words.data(), nullptr};
   fuse_args args = FUSE_ARGS_INIT(3, arguments);
-  session_ = fuse_session_new(&args, &Filesystem::operations(), sizeof(fuse_lowlevel_ops), &filesystem_);
+  session_ =
+      fuse_session_new(&args, &Filesystem::operations(), sizeof(fuse_lowlevel_ops), &filesystem_);
   fuse_opt_free_args(&args);
   if (session_ == nullptr) return from_errno(EINVAL);
   if (fuse_session_mount(session_, options_.mountpoint.c_str()) != 0) {

@@ -9,8 +9,8 @@
 #include <cstring>
 
 #include "base/random.h"
-#include "frontend/fuse/testing/fuse_bench.h"
 #include "frontend/fuse/mountpoint.h"
+#include "frontend/fuse/testing/fuse_bench.h"
 
 namespace rnbd::fuse {
 namespace {
@@ -30,7 +30,9 @@ class FuseMountTest : public ::testing::Test {
     bench_.stop();
     EXPECT_EQ(device_.open_queues(), 0U);
   }
-  UniqueFd open(const std::string& name, int flags) { return UniqueFd(::open(bench_.path(name).c_str(), flags | O_CLOEXEC)); }
+  UniqueFd open(const std::string& name, int flags) {
+    return UniqueFd(::open(bench_.path(name).c_str(), flags | O_CLOEXEC));
+  }
   block::FakeDevice device_;
   Bench bench_;
 };
@@ -67,7 +69,8 @@ TEST_F(FuseMountTest, ReadsBackWhatWasWrittenAtAnyByte) {
   std::vector<std::byte> expected(device_.bytes.size());
   for (int i = 0; i < 300; ++i) {
     const std::uint64_t offset = random.below(expected.size());
-    const std::uint64_t length = 1 + random.below(std::min<std::uint64_t>(expected.size() - offset, i % 10 == 0 ? 2 << 20 : 6000));
+    const std::uint64_t length = 1 + random.below(std::min<std::uint64_t>(
+                                         expected.size() - offset, i % 10 == 0 ? 2 << 20 : 6000));
     std::memset(expected.data() + offset, static_cast<int>(random.next() & 0xff), length);
     ASSERT_EQ(write_at(fd, expected.data() + offset, length, offset), static_cast<ssize_t>(length));
   }
@@ -75,8 +78,10 @@ TEST_F(FuseMountTest, ReadsBackWhatWasWrittenAtAnyByte) {
   std::vector<std::byte> got(expected.size());
   for (int i = 0; i < 300; ++i) {
     const std::uint64_t offset = random.below(expected.size());
-    const std::uint64_t length = 1 + random.below(std::min<std::uint64_t>(expected.size() - offset, 3 << 20));
-    ASSERT_EQ(::pread(fd.get(), got.data(), length, static_cast<off_t>(offset)), static_cast<ssize_t>(length));
+    const std::uint64_t length =
+        1 + random.below(std::min<std::uint64_t>(expected.size() - offset, 3 << 20));
+    ASSERT_EQ(::pread(fd.get(), got.data(), length, static_cast<off_t>(offset)),
+              static_cast<ssize_t>(length));
     ASSERT_EQ(std::memcmp(got.data(), expected.data() + offset, length), 0);
   }
 }
@@ -218,7 +223,8 @@ TEST_F(FuseMountTest, RemovingAVolumeWaitsForItsRequestsAndFailsThoseWhoHaveItOp
 
 TEST_F(FuseMountTest, RefusesNamesThatAreNoFileNamesAndNamesTaken) {
   EXPECT_EQ(bench_.add("disk", device_).error(), from_errno(EEXIST));
-  for (const std::string& name : {std::string(), std::string("."), std::string(".."), std::string("a/b"), std::string(256, 'n')}) {
+  for (const std::string& name : {std::string(), std::string("."), std::string(".."),
+                                  std::string("a/b"), std::string(256, 'n')}) {
     EXPECT_EQ(bench_.add(name, device_).error(), from_errno(EINVAL)) << name;
   }
   EXPECT_EQ(bench_.remove("nothing").get(), from_errno(ENOENT));
@@ -287,7 +293,8 @@ TEST(FuseMount, TakesOverTheMountpointOfADaemonThatWasKilled) {
   ::close(ready[1]);
   ASSERT_EQ(byte, 'y');
   struct stat st {};
-  EXPECT_TRUE(Bench::wait_for([&] { return ::stat(directory.c_str(), &st) != 0 && errno == ENOTCONN; }));
+  EXPECT_TRUE(
+      Bench::wait_for([&] { return ::stat(directory.c_str(), &st) != 0 && errno == ENOTCONN; }));
   EXPECT_TRUE(prepare_mountpoint(directory));
   EXPECT_EQ(::stat(directory.c_str(), &st), 0);
   ::rmdir(directory.c_str());

@@ -37,14 +37,16 @@ void IoSlot::start_read(Volume& volume, fuse_req* request, const Extent& extent)
   run_step();
 }
 
-void IoSlot::start_write(Volume& volume, fuse_req* request, const Extent& extent, std::uint8_t flags) {
+void IoSlot::start_write(Volume& volume, fuse_req* request, const Extent& extent,
+                         std::uint8_t flags) {
   RNBD_ASSERT(extent.length <= kTransferMax);
   start(volume, request, Answer::count, extent);
   plan_ = plan_write(extent, volume.limits.logical_block_size, memory_, flags);
   lock_and_run();
 }
 
-void IoSlot::start_zero(Volume& volume, fuse_req* request, const Extent& extent, std::uint8_t flags) {
+void IoSlot::start_zero(Volume& volume, fuse_req* request, const Extent& extent,
+                        std::uint8_t flags) {
   start(volume, request, Answer::nothing, extent);
   plan_ = plan_zero(extent, volume.limits.logical_block_size, memory_, flags);
   lock_and_run();
@@ -107,8 +109,12 @@ void IoSlot::reply(const std::error_code& error) {
       fuse_reply_buf(request_, reinterpret_cast<const char*>(data), extent_.length);
       break;
     }
-    case Answer::count: fuse_reply_write(request_, extent_.length); break;
-    case Answer::nothing: fuse_reply_err(request_, 0); break;
+    case Answer::count:
+      fuse_reply_write(request_, extent_.length);
+      break;
+    case Answer::nothing:
+      fuse_reply_err(request_, 0);
+      break;
   }
 }
 

@@ -1,7 +1,8 @@
 #pragma once
-// One FUSE request and its memory, reused for ever. Every request is received into a free slot; a read,
-// write, sync or fallocate keeps the slot until its answer is out, so written data goes to the device from
-// where the kernel put it, and read data to the kernel from where the device put it.
+// One FUSE request and its memory, reused for ever. Every request is received into a free slot; a
+// read, write, sync or fallocate keeps the slot until its answer is out, so written data goes to
+// the device from where the kernel put it, and read data to the kernel from where the device put
+// it.
 
 #include <cstddef>
 #include <cstdint>
@@ -14,8 +15,9 @@ struct fuse_req;  // libfuse's handle of a request to be answered
 
 namespace rnbd::fuse {
 
-constexpr std::size_t kTransferMax = 1 << 20;  // most the kernel moves with one request (256 pages of 4 KiB)
-constexpr std::size_t kBlockMax = 65536;       // largest logical block there is
+constexpr std::size_t kTransferMax =
+    1 << 20;  // most the kernel moves with one request (256 pages of 4 KiB)
+constexpr std::size_t kBlockMax = 65536;  // largest logical block there is
 
 class IoSlot;
 class IoSlotOwner {
@@ -26,8 +28,8 @@ class IoSlotOwner {
 
 class IoSlot final : public ListNode {
  public:
-  // Before the payload of a write: fuse_in_header and fuse_write_in. The receive buffer begins that much
-  // before a page, so that the payload is page aligned, as direct I/O likes it.
+  // Before the payload of a write: fuse_in_header and fuse_write_in. The receive buffer begins that
+  // much before a page, so that the payload is page aligned, as direct I/O likes it.
   static constexpr std::size_t kPage = 4096;
   static constexpr std::size_t kHeaders = 80;
   static constexpr std::size_t kBytes = kPage + kTransferMax + 4 * kBlockMax;

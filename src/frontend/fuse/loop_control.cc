@@ -41,7 +41,8 @@ std::error_code configure(int loop, int file, const LoopTarget& target) {
   config.block_size = target.block_size;
   config.info.lo_flags = LO_FLAGS_DIRECT_IO | LO_FLAGS_PARTSCAN;
   if (target.read_only) config.info.lo_flags |= LO_FLAGS_READ_ONLY;
-  std::strncpy(reinterpret_cast<char*>(config.info.lo_file_name), target.file.c_str(), LO_NAME_SIZE - 1);
+  std::strncpy(reinterpret_cast<char*>(config.info.lo_file_name), target.file.c_str(),
+               LO_NAME_SIZE - 1);
   return ::ioctl(loop, LOOP_CONFIGURE, &config) == 0 ? std::error_code{} : from_errno(errno);
 }
 
@@ -58,7 +59,8 @@ Result<unsigned> loop_attach(const LoopTarget& target) {
     const int number = ::ioctl(control->get(), LOOP_CTL_GET_FREE);
     if (number < 0) return fail_errno(errno);
     const auto unsigned_number = static_cast<unsigned>(number);
-    auto loop = open_loop(target.device_directory + "/loop" + std::to_string(number), unsigned_number);
+    auto loop =
+        open_loop(target.device_directory + "/loop" + std::to_string(number), unsigned_number);
     if (!loop) return fail(loop.error());
     const std::error_code error = configure(loop->get(), file->get(), target);
     if (!error) return unsigned_number;
@@ -68,7 +70,8 @@ Result<unsigned> loop_attach(const LoopTarget& target) {
 }
 
 std::error_code loop_clear(const std::string& device, bool force) {
-  // An exclusive open fails while mounted or held, and keeps others from mounting until we are done.
+  // An exclusive open fails while mounted or held, and keeps others from mounting until we are
+  // done.
   auto loop = open_path(device, O_RDONLY | (force ? 0 : O_EXCL));
   if (!loop) return loop.error() == from_errno(ENXIO) ? std::error_code{} : loop.error();
   if (::ioctl(loop->get(), LOOP_CLR_FD) != 0 && errno != ENXIO) return from_errno(errno);

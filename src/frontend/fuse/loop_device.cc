@@ -15,11 +15,13 @@ namespace rnbd::fuse {
 namespace {
 
 LinkPlace link_place(const LoopOptions& options) {
-  return {options.link_directory.empty() ? options.device_directory : options.link_directory, options.device_directory};
+  return {options.link_directory.empty() ? options.device_directory : options.link_directory,
+          options.device_directory};
 }
 
 Result<LoopDevice> do_attach(const LoopOptions& options, const LoopSpec& spec) {
-  const auto number = loop_attach({options.device_directory, spec.file, spec.block_size, spec.read_only});
+  const auto number =
+      loop_attach({options.device_directory, spec.file, spec.block_size, spec.read_only});
   if (!number) return fail(number.error());
   LoopDevice device;
   device.number = *number;
@@ -44,9 +46,11 @@ DetachResult wait_for_users(const LoopOptions& options, const LoopDevice& device
   for (;;) {
     auto users = LoopDevices::users(device.number);
     if (users.empty()) return {};
-    const bool passing = std::all_of(users.begin(), users.end(),
-                                     [](const std::string& user) { return user.rfind("open by ", 0) == 0; });
-    if (!passing || std::chrono::steady_clock::now() >= deadline) return {from_errno(EBUSY), std::move(users)};
+    const bool passing = std::all_of(users.begin(), users.end(), [](const std::string& user) {
+      return user.rfind("open by ", 0) == 0;
+    });
+    if (!passing || std::chrono::steady_clock::now() >= deadline)
+      return {from_errno(EBUSY), std::move(users)};
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
 }
@@ -82,8 +86,8 @@ unsigned do_clean_up(const LoopOptions& options, const std::string& directory) {
 
 }  // namespace
 
-// Owned by LoopDevices and by every answer on its way to the home loop, which must not call back into
-// something destroyed.
+// Owned by LoopDevices and by every answer on its way to the home loop, which must not call back
+// into something destroyed.
 struct LoopDevices::State {
   State(Loop& loop, LoopOptions with) : home(loop), options(std::move(with)) {}
 
@@ -94,7 +98,7 @@ struct LoopDevices::State {
     const auto self = state->workers.emplace(state->workers.end());
     Loop& home = state->home;
     *self = std::thread([&home, weak = std::weak_ptr(state), self, work = std::move(work),
-                                 answer = std::move(answer)]() mutable {
+                         answer = std::move(answer)]() mutable {
       auto result = std::make_shared<decltype(work())>(work());
       home.post([weak = std::move(weak), self, result, answer = std::move(answer)] {
         const auto alive = weak.lock();
@@ -132,7 +136,9 @@ void LoopDevices::close(std::function<void()> done) {
 }
 
 void LoopDevices::attach(LoopSpec spec, std::function<void(Result<LoopDevice>)> done) {
-  auto work = [options = state_->options, spec = std::move(spec)] { return do_attach(options, spec); };
+  auto work = [options = state_->options, spec = std::move(spec)] {
+    return do_attach(options, spec);
+  };
   State::run(state_, std::move(work), std::move(done));
 }
 
@@ -144,7 +150,8 @@ void LoopDevices::detach(LoopDevice device, bool force, std::function<void(Detac
 }
 
 void LoopDevices::resize(const LoopDevice& device, std::function<void(std::error_code)> done) {
-  State::run(state_, [path = device.device] { return loop_resize(path); }, std::move(done));
+  State::run(
+      state_, [path = device.device] { return loop_resize(path); }, std::move(done));
 }
 
 void LoopDevices::clean_up(std::string directory, std::function<void(unsigned)> done) {

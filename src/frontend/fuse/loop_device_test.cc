@@ -9,9 +9,9 @@
 #include <fstream>
 #include <optional>
 
-#include "frontend/fuse/testing/fuse_bench.h"
 #include "frontend/fuse/loop_control.h"
 #include "frontend/fuse/loop_links.h"
+#include "frontend/fuse/testing/fuse_bench.h"
 
 namespace rnbd::fuse {
 namespace {
@@ -23,11 +23,15 @@ class LoopDeviceTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!testing::fuse_works()) GTEST_SKIP() << "needs /dev/fuse";
-    if (::geteuid() != 0 || !LoopDevices::available()) GTEST_SKIP() << "needs root and /dev/loop-control";
+    if (::geteuid() != 0 || !LoopDevices::available())
+      GTEST_SKIP() << "needs root and /dev/loop-control";
     bench_.start();
     ASSERT_TRUE(bench_.mount);
     ASSERT_TRUE(bench_.add("disk", device_));
-    bench_.on_reactor([&] { loops_.emplace(*bench_.reactor, LoopOptions{.device_directory = "/dev", .busy_wait = std::chrono::milliseconds(300)}); });
+    bench_.on_reactor([&] {
+      loops_.emplace(*bench_.reactor, LoopOptions{.device_directory = "/dev",
+                                                  .busy_wait = std::chrono::milliseconds(300)});
+    });
   }
   void TearDown() override {
     if (!loops_) return;
@@ -47,7 +51,10 @@ class LoopDeviceTest : public ::testing::Test {
   Result<LoopDevice> attach(bool read_only = false) {
     std::promise<Result<LoopDevice>> done;
     bench_.reactor->post([&] {
-      loops_->attach({.file = bench_.path("disk"), .session = "rnbd-loop-test", .volume = "a/b", .read_only = read_only},
+      loops_->attach({.file = bench_.path("disk"),
+                      .session = "rnbd-loop-test",
+                      .volume = "a/b",
+                      .read_only = read_only},
                      [&](Result<LoopDevice> result) { done.set_value(std::move(result)); });
     });
     auto result = done.get_future().get();
@@ -56,12 +63,16 @@ class LoopDeviceTest : public ::testing::Test {
   }
   DetachResult detach(bool force = false) {
     std::promise<DetachResult> done;
-    bench_.reactor->post([&] { loops_->detach(*attached_, force, [&](DetachResult r) { done.set_value(std::move(r)); }); });
+    bench_.reactor->post([&] {
+      loops_->detach(*attached_, force, [&](DetachResult r) { done.set_value(std::move(r)); });
+    });
     auto result = done.get_future().get();
     if (!result.error) attached_.reset();
     return result;
   }
-  static int run(const std::string& command) { return std::system(("(" + command + ") >/dev/null 2>&1").c_str()); }
+  static int run(const std::string& command) {
+    return std::system(("(" + command + ") >/dev/null 2>&1").c_str());
+  }
   block::FakeDevice device_{64 << 20};
   Bench bench_;
   std::optional<LoopDevices> loops_;
@@ -72,9 +83,11 @@ TEST_F(LoopDeviceTest, AttachesWithDirectIoAndLinksAndLeavesNothingBehind) {
   const auto device = attach();
   ASSERT_TRUE(device) << device.error().message();
   EXPECT_EQ(loop_backing_file(device->number), bench_.path("disk"));
-  EXPECT_EQ(std::filesystem::read_symlink(device->name_link), "../../loop" + std::to_string(device->number));
+  EXPECT_EQ(std::filesystem::read_symlink(device->name_link),
+            "../../loop" + std::to_string(device->number));
   EXPECT_EQ(device->name_link, "/dev/rnbd/rnbd-loop-test/a!b");
-  EXPECT_EQ(std::filesystem::read_symlink(device->number_link), "loop" + std::to_string(device->number));
+  EXPECT_EQ(std::filesystem::read_symlink(device->number_link),
+            "loop" + std::to_string(device->number));
   UniqueFd fd(::open(device->device.c_str(), O_RDWR | O_CLOEXEC));
   std::uint64_t size = 0;
   ASSERT_EQ(::ioctl(fd.get(), BLKGETSIZE64, &size), 0);
@@ -142,7 +155,8 @@ TEST_F(LoopDeviceTest, FollowsTheSizeOfTheVolume) {
   device_.bytes.resize(80 << 20);
   device_.limits_for_setup().size = 80 << 20;
   std::promise<std::error_code> done;
-  bench_.reactor->post([&] { loops_->resize(*attached_, [&](std::error_code e) { done.set_value(e); }); });
+  bench_.reactor->post(
+      [&] { loops_->resize(*attached_, [&](std::error_code e) { done.set_value(e); }); });
   EXPECT_FALSE(done.get_future().get());
   const UniqueFd fd(::open(attached_->device.c_str(), O_RDONLY | O_CLOEXEC));
   std::uint64_t size = 0;
@@ -156,7 +170,9 @@ TEST_F(LoopDeviceTest, AReadOnlyDeviceRefusesWrites) {
   int read_only = 0;
   ASSERT_EQ(::ioctl(fd.get(), BLKROGET, &read_only), 0);
   EXPECT_EQ(read_only, 1);
-  EXPECT_NE(run("dd if=/dev/zero of=" + attached_->device + " bs=4096 count=1 conv=notrunc,fsync oflag=direct"), 0);
+  EXPECT_NE(run("dd if=/dev/zero of=" + attached_->device +
+                " bs=4096 count=1 conv=notrunc,fsync oflag=direct"),
+            0);
   EXPECT_EQ(device_.writes, 0U);
 }
 
@@ -173,7 +189,8 @@ TEST_F(LoopDeviceTest, CleansUpWhatADeadDaemonLeft) {
   ASSERT_TRUE(attach());
   const LoopDevice left = *attached_;
   std::promise<unsigned> done;
-  bench_.reactor->post([&] { loops_->clean_up(bench_.options.mountpoint, [&](unsigned n) { done.set_value(n); }); });
+  bench_.reactor->post(
+      [&] { loops_->clean_up(bench_.options.mountpoint, [&](unsigned n) { done.set_value(n); }); });
   EXPECT_EQ(done.get_future().get(), 1U);
   EXPECT_FALSE(loop_backing_file(left.number));
   EXPECT_FALSE(std::filesystem::is_symlink(left.number_link));

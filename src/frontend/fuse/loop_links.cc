@@ -40,8 +40,8 @@ std::error_code link_to(const std::string& target, const std::string& link, unsi
   return ::symlink(target.c_str(), link.c_str()) == 0 ? std::error_code{} : from_errno(errno);
 }
 
-Result<std::string> make_number_link(const std::string& directory, const std::string& target, unsigned ours,
-                                     unsigned wanted) {
+Result<std::string> make_number_link(const std::string& directory, const std::string& target,
+                                     unsigned ours, unsigned wanted) {
   constexpr unsigned kNumbers = 1U << 20;
   for (unsigned attempt = 0; attempt < kNumbers; ++attempt) {
     const unsigned number = attempt == 0 ? wanted : attempt - 1;
@@ -53,8 +53,9 @@ Result<std::string> make_number_link(const std::string& directory, const std::st
   return fail_errno(ENOSPC);
 }
 
-Result<std::string> make_name_link(const std::string& directory, const std::string& target, unsigned ours,
-                                   const std::string& session, const std::string& volume) {
+Result<std::string> make_name_link(const std::string& directory, const std::string& target,
+                                   unsigned ours, const std::string& session,
+                                   const std::string& volume) {
   const std::string base = directory + "/rnbd";
   const std::string folder = base + "/" + file_name(session);
   for (const std::string& made : {base, folder}) {
@@ -69,14 +70,16 @@ bool sound(const std::string& name) { return !name.empty() && name != "." && nam
 
 }  // namespace
 
-Result<LoopLinks> make_links(const LinkPlace& place, unsigned loop_number, const std::string& session,
-                             const std::string& volume, unsigned wanted) {
+Result<LoopLinks> make_links(const LinkPlace& place, unsigned loop_number,
+                             const std::string& session, const std::string& volume,
+                             unsigned wanted) {
   if (!sound(session) || !sound(volume)) return fail_errno(EINVAL);
   const bool together = place.directory == place.device_directory;
   const std::string node = "loop" + std::to_string(loop_number);
   const std::string target = together ? node : place.device_directory + "/" + node;
   const std::string target_from_folder = together ? "../../" + node : target;
-  auto name_link = make_name_link(place.directory, target_from_folder, loop_number, session, volume);
+  auto name_link =
+      make_name_link(place.directory, target_from_folder, loop_number, session, volume);
   if (!name_link) return fail(name_link.error());
   auto number_link = make_number_link(place.directory, target, loop_number, wanted);
   if (!number_link) {

@@ -1,4 +1,5 @@
-// Who uses a loop device: mounts in any namespace, holders (dm, md), swap, processes that have it open.
+// Who uses a loop device: mounts in any namespace, holders (dm, md), swap, processes that have it
+// open.
 #include <dirent.h>
 #include <unistd.h>
 
@@ -37,7 +38,8 @@ std::set<std::string> block_names(unsigned number) {
 
 void add_holders(const std::string& name, std::vector<std::string>& users) {
   std::error_code error;
-  for (const auto& entry : stdfs::directory_iterator("/sys/class/block/" + name + "/holders", error)) {
+  for (const auto& entry :
+       stdfs::directory_iterator("/sys/class/block/" + name + "/holders", error)) {
     users.push_back("held by " + entry.path().filename().string());
   }
 }
@@ -52,20 +54,23 @@ void add_swap(const std::set<std::string>& names, std::vector<std::string>& user
 }
 
 // `devices`: "7:3" and so on. Mount namespaces repeat each other: every place is told once.
-void add_mounts(const std::string& process, const std::set<std::string>& devices, std::set<std::string>& places) {
+void add_mounts(const std::string& process, const std::set<std::string>& devices,
+                std::set<std::string>& places) {
   std::ifstream file(process + "/mountinfo");
   std::string line;
   while (std::getline(file, line)) {
     std::istringstream words(line);
     std::string id, parent, device, root, target;
-    if (words >> id >> parent >> device >> root >> target && devices.contains(device)) places.insert(target);
+    if (words >> id >> parent >> device >> root >> target && devices.contains(device))
+      places.insert(target);
   }
 }
 
 bool has_open(const std::string& process, const std::set<std::string>& paths) {
   std::error_code error;
   for (const auto& entry : stdfs::directory_iterator(process + "/fd", error)) {
-    const stdfs::path target = stdfs::read_symlink(entry.path(), error);  // never touches what it leads to
+    const stdfs::path target =
+        stdfs::read_symlink(entry.path(), error);  // never touches what it leads to
     if (!error && paths.contains(target)) return true;
     error.clear();
   }
@@ -92,7 +97,8 @@ std::vector<std::string> LoopDevices::users(unsigned loop_number) {
     if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
     add_mounts(entry.path(), devices, places);
     if (has_open(entry.path(), paths)) {
-      openers.push_back("open by " + pid + " (" + first_line(entry.path().string() + "/comm") + ")");
+      openers.push_back("open by " + pid + " (" + first_line(entry.path().string() + "/comm") +
+                        ")");
     }
   }
   for (const std::string& place : places) users.push_back("mounted on " + place);

@@ -38,7 +38,8 @@ std::string unescape(const std::string& text) {
 
 void run_fusermount(const std::string& path) {
   std::string program = "fusermount3", unmount = "-u", lazily = "-z", quietly = "-q", target = path;
-  char* arguments[] = {program.data(), unmount.data(), lazily.data(), quietly.data(), target.data(), nullptr};
+  char* arguments[] = {program.data(), unmount.data(), lazily.data(),
+                       quietly.data(), target.data(),  nullptr};
   pid_t child = 0;
   if (::posix_spawnp(&child, "fusermount3", nullptr, nullptr, arguments, environ) != 0) return;
   while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
@@ -59,7 +60,8 @@ bool is_mounted(const std::string& canonical_path) {
   while (std::getline(file, line)) {
     std::istringstream words(line);
     std::string id, parent, device, root, target;
-    if (words >> id >> parent >> device >> root >> target && unescape(target) == canonical_path) return true;
+    if (words >> id >> parent >> device >> root >> target && unescape(target) == canonical_path)
+      return true;
   }
   return false;
 }

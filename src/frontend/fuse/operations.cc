@@ -1,4 +1,5 @@
-// The calls of libfuse, one function each. All run on the mount's reactor, inside Channel::receive().
+// The calls of libfuse, one function each. All run on the mount's reactor, inside
+// Channel::receive().
 #include <linux/falloc.h>
 #include <linux/fuse.h>
 #include <sys/stat.h>
@@ -21,14 +22,16 @@ constexpr double kNoCaching = 0.0;  // of names and attributes: volumes come, go
 }  // namespace
 
 struct Operations {
-  static Filesystem& self(fuse_req_t req) { return *static_cast<Filesystem*>(fuse_req_userdata(req)); }
+  static Filesystem& self(fuse_req_t req) {
+    return *static_cast<Filesystem*>(fuse_req_userdata(req));
+  }
 
   // Open files hold their volume even after its removal, so the handle is the volume itself.
   static Volume& opened(const fuse_file_info* file) { return *reinterpret_cast<Volume*>(file->fh); }
 
   static void init(void* userdata, fuse_conn_info* conn) {
-    constexpr unsigned kWanted =
-        FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_NO_OPENDIR_SUPPORT;
+    constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
+                                 FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_NO_OPENDIR_SUPPORT;
     conn->want = conn->capable & kWanted;  // no splice, no write-back cache
     conn->max_write = conn->max_read = kTransferMax;
     const std::uint32_t inflight = static_cast<Filesystem*>(userdata)->inflight_max_;
@@ -82,7 +85,8 @@ struct Operations {
   }
 
   // Times may be set, to no effect; a size only to what it is.
-  static void setattr(fuse_req_t req, fuse_ino_t inode, struct stat* wanted, int what, fuse_file_info*) {
+  static void setattr(fuse_req_t req, fuse_ino_t inode, struct stat* wanted, int what,
+                      fuse_file_info*) {
     Volume* volume = self(req).find(inode);
     if (volume == nullptr) {
       fuse_reply_err(req, inode == FUSE_ROOT_ID ? EPERM : ESTALE);
@@ -113,7 +117,8 @@ struct Operations {
     answer.open_flags = FOPEN_DIRECT_IO | kOpenParallelDirectWrites;
     ++volume->opened;
     // The opener was interrupted and is gone: no release will come.
-    if (fuse_reply_buf(req, reinterpret_cast<const char*>(&answer), sizeof answer) == -ENOENT) --volume->opened;
+    if (fuse_reply_buf(req, reinterpret_cast<const char*>(&answer), sizeof answer) == -ENOENT)
+      --volume->opened;
   }
 
   static void release(fuse_req_t req, fuse_ino_t, fuse_file_info* file) {
@@ -125,7 +130,8 @@ struct Operations {
     fs.settle(volume);
   }
 
-  static void read(fuse_req_t req, fuse_ino_t, std::size_t size, off_t offset, fuse_file_info* file) {
+  static void read(fuse_req_t req, fuse_ino_t, std::size_t size, off_t offset,
+                   fuse_file_info* file) {
     Volume& volume = opened(file);
     const auto begin = static_cast<std::uint64_t>(offset);
     if (volume.removed) {
@@ -136,7 +142,8 @@ struct Operations {
       fuse_reply_buf(req, nullptr, 0);
       return;
     }
-    const std::uint64_t length = std::min<std::uint64_t>({size, volume.limits.size - begin, kTransferMax});
+    const std::uint64_t length =
+        std::min<std::uint64_t>({size, volume.limits.size - begin, kTransferMax});
     self(req).slots_->claim().start_read(volume, req, {begin, length});
   }
 
@@ -156,7 +163,8 @@ struct Operations {
       fuse_reply_write(req, 0);
       return;
     }
-    const std::uint64_t length = std::min<std::uint64_t>({size, volume.limits.size - begin, kTransferMax});
+    const std::uint64_t length =
+        std::min<std::uint64_t>({size, volume.limits.size - begin, kTransferMax});
     IoSlot& slot = self(req).slots_->claim();
     const auto* bytes = reinterpret_cast<const std::byte*>(data);
     if (bytes != slot.payload()) std::memmove(slot.payload(), bytes, length);
@@ -173,9 +181,11 @@ struct Operations {
     self(req).slots_->claim().start_flush(volume, req);
   }
 
-  // Who punches a hole reads zeroes from it afterwards (the loop driver discards and zeroes this way), which
-  // a discard does not promise. So both are write_zeroes: with and without leave to free the blocks.
-  static void fallocate(fuse_req_t req, fuse_ino_t, int mode, off_t offset, off_t length, fuse_file_info* file) {
+  // Who punches a hole reads zeroes from it afterwards (the loop driver discards and zeroes this
+  // way), which a discard does not promise. So both are write_zeroes: with and without leave to
+  // free the blocks.
+  static void fallocate(fuse_req_t req, fuse_ino_t, int mode, off_t offset, off_t length,
+                        fuse_file_info* file) {
     Volume& volume = opened(file);
     const bool punch = mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
     const bool zero = (mode & ~FALLOC_FL_KEEP_SIZE) == FALLOC_FL_ZERO_RANGE;
@@ -192,7 +202,8 @@ struct Operations {
       return;
     }
     const Extent extent{begin, std::min(static_cast<std::uint64_t>(length), size - begin)};
-    self(req).slots_->claim().start_zero(volume, req, extent, zero ? block::kNoUnmap : block::kNoFlags);
+    self(req).slots_->claim().start_zero(volume, req, extent,
+                                         zero ? block::kNoUnmap : block::kNoFlags);
   }
 
   static void statfs(fuse_req_t req, fuse_ino_t inode) {
@@ -201,14 +212,16 @@ struct Operations {
     // The loop driver takes the block size as the granularity of discards.
     st.f_bsize = st.f_frsize = 4096;
     if (volume != nullptr) {
-      st.f_bsize = st.f_frsize = std::max(volume->limits.logical_block_size, volume->limits.discard_granularity);
+      st.f_bsize = st.f_frsize =
+          std::max(volume->limits.logical_block_size, volume->limits.discard_granularity);
     }
     st.f_namemax = 255;
     fuse_reply_statfs(req, &st);
   }
 
   // Positions: 1 and 2 behind the dots, then the inode of the entry before.
-  static void readdir(fuse_req_t req, fuse_ino_t inode, std::size_t size, off_t offset, fuse_file_info*) {
+  static void readdir(fuse_req_t req, fuse_ino_t inode, std::size_t size, off_t offset,
+                      fuse_file_info*) {
     if (inode != FUSE_ROOT_ID) {
       fuse_reply_err(req, ENOTDIR);
       return;
@@ -249,16 +262,24 @@ struct Operations {
     ops.statfs = &statfs;
     ops.readdir = &readdir;
     // Volumes come and go by mapping, not by hand.
-    ops.mknod = [](fuse_req_t req, fuse_ino_t, const char*, mode_t, dev_t) { fuse_reply_err(req, EPERM); };
+    ops.mknod = [](fuse_req_t req, fuse_ino_t, const char*, mode_t, dev_t) {
+      fuse_reply_err(req, EPERM);
+    };
     ops.mkdir = [](fuse_req_t req, fuse_ino_t, const char*, mode_t) { fuse_reply_err(req, EPERM); };
     ops.unlink = [](fuse_req_t req, fuse_ino_t, const char*) { fuse_reply_err(req, EPERM); };
     ops.rmdir = ops.unlink;
-    ops.symlink = [](fuse_req_t req, const char*, fuse_ino_t, const char*) { fuse_reply_err(req, EPERM); };
+    ops.symlink = [](fuse_req_t req, const char*, fuse_ino_t, const char*) {
+      fuse_reply_err(req, EPERM);
+    };
     ops.rename = [](fuse_req_t req, fuse_ino_t, const char*, fuse_ino_t, const char*, unsigned) {
       fuse_reply_err(req, EPERM);
     };
-    ops.link = [](fuse_req_t req, fuse_ino_t, fuse_ino_t, const char*) { fuse_reply_err(req, EPERM); };
-    ops.create = [](fuse_req_t req, fuse_ino_t, const char*, mode_t, fuse_file_info*) { fuse_reply_err(req, EPERM); };
+    ops.link = [](fuse_req_t req, fuse_ino_t, fuse_ino_t, const char*) {
+      fuse_reply_err(req, EPERM);
+    };
+    ops.create = [](fuse_req_t req, fuse_ino_t, const char*, mode_t, fuse_file_info*) {
+      fuse_reply_err(req, EPERM);
+    };
     return ops;
   }
 };

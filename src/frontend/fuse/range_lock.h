@@ -1,7 +1,7 @@
 #pragma once
-// Keeps read-modify-write apart from other writes to the same blocks. Whole-block writes share: the device
-// orders them as it likes. A write that reads first is alone on its blocks, and nobody overtakes who waits.
-// No thread, no allocation: holders are embedded in the requests.
+// Keeps read-modify-write apart from other writes to the same blocks. Whole-block writes share: the
+// device orders them as it likes. A write that reads first is alone on its blocks, and nobody
+// overtakes who waits. No thread, no allocation: holders are embedded in the requests.
 
 #include <cstdint>
 

@@ -71,7 +71,8 @@ TEST(RangeLock, NeverRunsConflictingWritesTogetherAndForgetsNone) {
   for (int step = 0; step < 5000; ++step) {
     if (writes.size() < 20 && random.below(2) == 0) {
       const std::uint64_t from = random.below(16);
-      writes.push_back(std::make_unique<Write>(from, from + 1 + random.below(4), random.below(3) == 0));
+      writes.push_back(
+          std::make_unique<Write>(from, from + 1 + random.below(4), random.below(3) == 0));
       lock.acquire(*writes.back());
     } else {
       for (std::size_t i = 0; i < writes.size(); ++i) {

@@ -1,5 +1,6 @@
 #pragma once
-// One file of the mount: a device, its queue on the mount's reactor, who has it open, what is under way.
+// One file of the mount: a device, its queue on the mount's reactor, who has it open, what is under
+// way.
 
 #include <functional>
 #include <memory>
@@ -17,11 +18,11 @@ struct Volume {
   bool read_only = false;
   block::Device* device = nullptr;
   std::unique_ptr<block::Queue> queue;
-  block::Limits limits;             // refreshed whenever somebody looks at the file: its size may change
-  std::uint32_t opened = 0;         // open descriptions
-  std::uint32_t under_way = 0;      // requests at the device or waiting for the lock
+  block::Limits limits;      // refreshed whenever somebody looks at the file: its size may change
+  std::uint32_t opened = 0;  // open descriptions
+  std::uint32_t under_way = 0;  // requests at the device or waiting for the lock
   RangeLock lock;
-  bool removed = false;             // no longer in the directory; EIO for those who have it open
+  bool removed = false;  // no longer in the directory; EIO for those who have it open
   std::vector<std::function<void(std::error_code)>> removing;
 };
 

@@ -21,7 +21,8 @@ void Acceptor::accept() {
     UniqueFd client(::accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (client) {
       const int on = 1;
-      ::setsockopt(client.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // fails on Unix sockets: fine
+      ::setsockopt(client.get(), IPPROTO_TCP, TCP_NODELAY, &on,
+                   sizeof on);  // fails on Unix sockets: fine
       on_client_(std::move(client));
       continue;
     }

@@ -1,6 +1,6 @@
 #pragma once
-// Accepts clients of one listening socket, on one reactor. When the process is out of descriptors it tries
-// again a moment later.
+// Accepts clients of one listening socket, on one reactor. When the process is out of descriptors
+// it tries again a moment later.
 
 #include <functional>
 

@@ -1,4 +1,5 @@
-// The NBD server under clients other people wrote: libnbd's tools, qemu, fio. Each test needs its tool.
+// The NBD server under clients other people wrote: libnbd's tools, qemu, fio. Each test needs its
+// tool.
 #include <sys/wait.h>
 
 #include <cstdio>
@@ -22,7 +23,8 @@ Outcome run(const std::string& command) {
   FILE* pipe = ::popen((command + " 2>&1").c_str(), "re");
   if (pipe == nullptr) return outcome;
   char buffer[4096];
-  for (std::size_t got = 0; (got = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) outcome.output.append(buffer, got);
+  for (std::size_t got = 0; (got = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;)
+    outcome.output.append(buffer, got);
   const int status = ::pclose(pipe);
   outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   return outcome;
@@ -57,13 +59,17 @@ TEST_F(ClientsTest, NbdinfoSeesWhatTheDeviceCanDo) {
   NEEDS("nbdinfo");
   const Outcome outcome = run("nbdinfo --json " + uri_);
   ASSERT_EQ(outcome.status, 0) << outcome.output;
-  for (const char* line : {"\"export-size\": 67108864", "\"can_multi_conn\": true", "\"can_trim\": true",
-                           "\"can_zero\": true", "\"can_fua\": true", "\"can_flush\": true", "\"is_read_only\": false",
-                           "\"can_fast_zero\": false", "\"block_size_minimum\": 512", "\"block_size_preferred\": 4096",
-                           "\"block_size_maximum\": 33554432", "\"structured\": true", "\"description\": \"about disk\""}) {
-    EXPECT_NE(outcome.output.find(line), std::string::npos) << line << " is missing in\n" << outcome.output;
+  for (const char* line :
+       {"\"export-size\": 67108864", "\"can_multi_conn\": true", "\"can_trim\": true",
+        "\"can_zero\": true", "\"can_fua\": true", "\"can_flush\": true", "\"is_read_only\": false",
+        "\"can_fast_zero\": false", "\"block_size_minimum\": 512", "\"block_size_preferred\": 4096",
+        "\"block_size_maximum\": 33554432", "\"structured\": true",
+        "\"description\": \"about disk\""}) {
+    EXPECT_NE(outcome.output.find(line), std::string::npos) << line << " is missing in\n"
+                                                            << outcome.output;
   }
-  const Outcome list = run("nbdinfo --list --json 'nbd+unix:///?socket=" + bench_.options.socket_path + "'");
+  const Outcome list =
+      run("nbdinfo --list --json 'nbd+unix:///?socket=" + bench_.options.socket_path + "'");
   EXPECT_EQ(list.status, 0);
   EXPECT_NE(list.output.find("\"export-name\": \"disk\""), std::string::npos) << list.output;
 }
@@ -90,7 +96,8 @@ TEST_F(ClientsTest, NbdcopyCopiesInAndOutUnchanged) {
 TEST_F(ClientsTest, QemuIoWritesZeroesDiscardsAndVerifies) {
   NEEDS("qemu-io");
   expect_ok("qemu-io -f raw " + uri_ +
-            " -c 'write -P 0xab 0 4M' -c 'write -z 1M 1M' -c 'discard 2M 1M' -c 'write -f -P 0xcd 3M 64k' -c flush"
+            " -c 'write -P 0xab 0 4M' -c 'write -z 1M 1M' -c 'discard 2M 1M' -c 'write -f -P 0xcd "
+            "3M 64k' -c flush"
             " -c 'read -P 0xab 0 1M' -c 'read -P 0 1M 1M' -c 'read -P 0xcd 3M 64k' |"
             " (! grep -q 'Pattern verification failed')");
   EXPECT_EQ(device_.bytes[0], std::byte{0xab});
@@ -120,9 +127,11 @@ TEST_F(ClientsTest, NbdshGetsTheRightErrors) {
 TEST_F(ClientsTest, FioFindsEveryBlockAsItWroteIt) {
   NEEDS("fio");
   const Outcome outcome = run("fio --name=t --ioengine=nbd --uri=" + uri_ +
-                              " --rw=randrw --bsrange=512-256k --bs_unaligned=0 --iodepth=32 --size=32m --serialize_overlap=1"
+                              " --rw=randrw --bsrange=512-256k --bs_unaligned=0 --iodepth=32 "
+                              "--size=32m --serialize_overlap=1"
                               " --verify=crc32c --verify_fatal=1 --randseed=7");
-  if (outcome.output.find("engine nbd not loadable") != std::string::npos) GTEST_SKIP() << "fio without nbd engine";
+  if (outcome.output.find("engine nbd not loadable") != std::string::npos)
+    GTEST_SKIP() << "fio without nbd engine";
   EXPECT_EQ(outcome.status, 0) << outcome.output;
   EXPECT_NE(outcome.output.find("err= 0"), std::string::npos) << outcome.output;
 }

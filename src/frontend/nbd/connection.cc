@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::size_t kHeaderBytes = sizeof(wire::layout::NbdRequest);
 constexpr std::uint32_t kInput = POLLIN | POLLRDHUP;
-// From this much missing payload on, only the next header is taken along with it, so that a stream of large
-// writes is received in place.
+// From this much missing payload on, only the next header is taken along with it, so that a stream
+// of large writes is received in place.
 constexpr std::size_t kReceiveInPlace = 16 * 1024;
 constexpr int kReceivesPerRound = 16;  // then others have their turn
 constexpr int kSocketBuffer = 4 << 20;
@@ -26,16 +26,25 @@ void enlarge_send_buffer(int socket) {
 
 block::SplitRequest::What translate(const Slot& slot) {
   const wire::NbdRequest& request = slot.request;
-  block::SplitRequest::What what{.offset = request.offset, .length = request.length, .data = slot.data};
+  block::SplitRequest::What what{
+      .offset = request.offset, .length = request.length, .data = slot.data};
   switch (request.command) {
-    case wire::NbdCommand::write: what.op = block::Op::write; break;
-    case wire::NbdCommand::trim: what.op = block::Op::discard; break;
-    case wire::NbdCommand::write_zeroes: what.op = block::Op::write_zeroes; break;
+    case wire::NbdCommand::write:
+      what.op = block::Op::write;
+      break;
+    case wire::NbdCommand::trim:
+      what.op = block::Op::discard;
+      break;
+    case wire::NbdCommand::write_zeroes:
+      what.op = block::Op::write_zeroes;
+      break;
     case wire::NbdCommand::flush:
       what.op = block::Op::flush;
       what.offset = what.length = 0;
       break;
-    default: what.op = block::Op::read; break;
+    default:
+      what.op = block::Op::read;
+      break;
   }
   unsigned flags = block::kNoFlags;
   if ((request.flags & wire::kNbdCommandFua) != 0 && block::modifies(what.op)) flags |= block::kFua;
@@ -137,8 +146,8 @@ bool Connection::receive_once(bool& more) {
   return true;
 }
 
-// Takes requests out of what was received. False: stop receiving, since there is no room for the next one or
-// the connection ends; true: all is used up.
+// Takes requests out of what was received. False: stop receiving, since there is no room for the
+// next one or the connection ends; true: all is used up.
 bool Connection::parse() {
   blocked_ = false;
   while (state_ == State::open) {
@@ -170,7 +179,8 @@ bool Connection::parse() {
   return false;
 }
 
-// Moves payload that arrived with other requests to where it belongs; submits a write that is complete.
+// Moves payload that arrived with other requests to where it belongs; submits a write that is
+// complete.
 void Connection::fill() {
   Slot& slot = *filling_;
   const wire::ByteView bytes = staging_.view();
@@ -195,7 +205,8 @@ bool Connection::begin(const wire::NbdRequest& request) {
   const std::error_code error = wire::check_nbd_request(request, setup_.geometry);
   const bool write = request.command == wire::NbdCommand::write;
   const bool flush = request.command == wire::NbdCommand::flush;
-  const bool payload = (write || request.command == wire::NbdCommand::read) && request.length > 0 && !error;
+  const bool payload =
+      (write || request.command == wire::NbdCommand::read) && request.length > 0 && !error;
   std::byte* data = payload ? arena_.allocate(request.length) : nullptr;
   if (payload && data == nullptr) return false;
 
@@ -242,9 +253,14 @@ void Connection::complete(Slot& slot, const std::error_code& result) {
 void Connection::flush() {
   if (state_ == State::dead || state_ == State::closed) return;
   switch (replies_.send(setup_.socket.get(), [this](Slot& slot) { release(slot); })) {
-    case ReplyQueue::Sent::all: want_output(false); break;
-    case ReplyQueue::Sent::blocked: want_output(true); break;
-    case ReplyQueue::Sent::failed: return die();
+    case ReplyQueue::Sent::all:
+      want_output(false);
+      break;
+    case ReplyQueue::Sent::blocked:
+      want_output(true);
+      break;
+    case ReplyQueue::Sent::failed:
+      return die();
   }
   maybe_finish();
 }

@@ -1,10 +1,10 @@
 #pragma once
-// One client in transmission: requests in, replies out, on one reactor with a queue of its own. As many
-// requests as have arrived are taken with one receive, as many replies as are ready leave with one send.
-// Memory is bounded: when slots or payload memory run out, the rest waits in the socket.
+// One client in transmission: requests in, replies out, on one reactor with a queue of its own. As
+// many requests as have arrived are taken with one receive, as many replies as are ready leave with
+// one send. Memory is bounded: when slots or payload memory run out, the rest waits in the socket.
 //
-// However it ends (DISC, end of stream, error, close()), requests at the device are waited for: only then
-// does the handler hear of it, from the loop. Destroy only then.
+// However it ends (DISC, end of stream, error, close()), requests at the device are waited for:
+// only then does the handler hear of it, from the loop. Destroy only then.
 
 #include <memory>
 #include <vector>
@@ -48,7 +48,8 @@ class Connection final {
   std::uint64_t export_id() const { return setup_.export_id; }
 
  private:
-  // draining: reads no more, sends what is left. dead: the socket is closed. closed: the handler knows.
+  // draining: reads no more, sends what is left. dead: the socket is closed. closed: the handler
+  // knows.
   enum class State { open, draining, dead, closed };
 
   Connection(Reactor& reactor, ConnectionSetup setup, ConnectionHandler& handler,
@@ -82,8 +83,8 @@ class Connection final {
   std::unique_ptr<block::Queue> queue_;
   PayloadArena arena_;
   Staging staging_;
-  std::uint64_t skip_ = 0;    // payload of a refused write still to come
-  Slot* filling_ = nullptr;   // a write whose payload is arriving
+  std::uint64_t skip_ = 0;   // payload of a refused write still to come
+  Slot* filling_ = nullptr;  // a write whose payload is arriving
   std::uint32_t filled_ = 0;
   std::unique_ptr<Slot[]> slots_;
   IntrusiveList<Slot> free_;

@@ -1,4 +1,5 @@
-// Connections through a real server and socket: commands, errors, depth, memory bounds, ends of every kind.
+// Connections through a real server and socket: commands, errors, depth, memory bounds, ends of
+// every kind.
 #include "frontend/nbd/connection.h"
 
 #include <map>
@@ -78,7 +79,8 @@ TEST_P(ConnectionTest, AnswersWhatIsWrongAndGoesOn) {
   EXPECT_EQ(client.ask(NbdCommand::write, end, 512, 0, pattern(512, 0)), kNospc);
   EXPECT_EQ(client.ask(NbdCommand::write, 3, 512, 0, pattern(512, 0)), kInval);
   EXPECT_EQ(client.ask(NbdCommand::read, 0, (32U << 20) + 512), kOverflow);
-  EXPECT_EQ(client.ask(NbdCommand::write, 0, (32U << 20) + 512, 0, pattern((32U << 20) + 512, 0)), kOverflow);
+  EXPECT_EQ(client.ask(NbdCommand::write, 0, (32U << 20) + 512, 0, pattern((32U << 20) + 512, 0)),
+            kOverflow);
   EXPECT_EQ(client.ask(static_cast<NbdCommand>(99), 0, 0), kInval);
   EXPECT_EQ(client.ask(NbdCommand::block_status, 0, 512), kInval);
   EXPECT_EQ(client.ask(NbdCommand::read, 0, 512, 0x8000), kInval);
@@ -96,7 +98,8 @@ TEST_P(ConnectionTest, AnswersEmptyRequests) {
 
 TEST_P(ConnectionTest, MapsErrorsOfTheDevice) {
   Client client = attach();
-  const std::pair<int, std::uint32_t> cases[] = {{EIO, kIo}, {ENOSPC, kNospc}, {EROFS, kPerm}, {ENODEV, kIo}};
+  const std::pair<int, std::uint32_t> cases[] = {
+      {EIO, kIo}, {ENOSPC, kNospc}, {EROFS, kPerm}, {ENODEV, kIo}};
   for (const auto& [error, expected] : cases) {
     device_.fail_with = error;
     EXPECT_EQ(client.ask(NbdCommand::read, 0, 4096), expected);
@@ -128,7 +131,8 @@ TEST_P(ConnectionTest, CompletesEveryOneOfAThousandPipelinedRequestsOnce) {
   std::map<std::uint64_t, unsigned> answered;
   for (std::uint64_t i = 0; i < 2 * kRequests; ++i) {
     Answer answer;
-    const bool got = client.answer(answer, [&](std::uint64_t cookie) { return cookie < kRequests ? 0 : reads[cookie]; });
+    const bool got = client.answer(
+        answer, [&](std::uint64_t cookie) { return cookie < kRequests ? 0 : reads[cookie]; });
     EXPECT_TRUE(got);
     if (!got) break;
     EXPECT_EQ(answer.error, 0U);
@@ -142,7 +146,8 @@ TEST_P(ConnectionTest, CompletesEveryOneOfAThousandPipelinedRequestsOnce) {
 }
 
 TEST_P(ConnectionTest, ServesRequestsOfTheLargestSizeOneBehindTheOther) {
-  constexpr std::uint32_t kSize = 8U << 20;  // the whole device; two of five fit the payload memory at a time
+  constexpr std::uint32_t kSize =
+      8U << 20;  // the whole device; two of five fit the payload memory at a time
   Client client = attach();
   const auto data = pattern(kSize, 5);
   std::string text;
@@ -174,7 +179,8 @@ TEST_P(ConnectionTest, TakesNoMoreThanItsSlotsFromAClientThatDoesNotRead) {
 TEST_P(ConnectionTest, DisconnectSendsTheRepliesStillOutstanding) {
   Client client = attach();
   device_.hold();
-  ASSERT_TRUE(client.send(Client::request(NbdCommand::read, 5, 0, 4096) + Client::request(NbdCommand::disconnect, 0, 0, 0)));
+  ASSERT_TRUE(client.send(Client::request(NbdCommand::read, 5, 0, 4096) +
+                          Client::request(NbdCommand::disconnect, 0, 0, 0)));
   ASSERT_TRUE(Bench::wait_for([&] { return device_.waiting == 1; }));
   device_.let_go();
   Answer answer;
@@ -195,7 +201,8 @@ TEST_P(ConnectionTest, AClientThatVanishesIsKeptUntilTheDeviceAnswered) {
   device_.hold();
   {
     Client client = attach();
-    ASSERT_TRUE(client.send(Client::request(NbdCommand::read, 1, 0, 4096) + Client::request(NbdCommand::flush, 2, 0, 0)));
+    ASSERT_TRUE(client.send(Client::request(NbdCommand::read, 1, 0, 4096) +
+                            Client::request(NbdCommand::flush, 2, 0, 0)));
     ASSERT_TRUE(Bench::wait_for([&] { return device_.waiting == 2; }));
   }
   EXPECT_EQ(bench_.connections("disk"), 1U);
@@ -210,7 +217,8 @@ TEST_P(ConnectionTest, SurvivesAClientThatHangsUpAfterAnyByte) {
   std::string text = Client::opening("disk", GetParam());
   const std::size_t handshake = text.size();
   text += Client::request(NbdCommand::read, 1, 0, 2048);
-  text += Client::request(NbdCommand::write, 2, 4096, 1024) + std::string(reinterpret_cast<const char*>(data.data()), 1024);
+  text += Client::request(NbdCommand::write, 2, 4096, 1024) +
+          std::string(reinterpret_cast<const char*>(data.data()), 1024);
   text += Client::request(NbdCommand::flush, 3, 0, 0);
   for (std::size_t cut = 0; cut <= text.size(); cut += cut < handshake + 100 ? 1 : 97) {
     Client client(bench_.options.socket_path);

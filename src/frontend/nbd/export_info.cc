@@ -7,7 +7,8 @@ namespace rnbd::nbd {
 namespace {
 
 std::uint16_t transmission_flags(const block::Limits& limits, const Announce& announce) {
-  unsigned flags = wire::kNbdHasFlags | wire::kNbdSendFlush | wire::kNbdSendFua | wire::kNbdCanMultiConn;
+  unsigned flags =
+      wire::kNbdHasFlags | wire::kNbdSendFlush | wire::kNbdSendFua | wire::kNbdCanMultiConn;
   if (limits.read_only || announce.read_only) flags |= wire::kNbdReadOnly;
   if (limits.max_discard > 0) flags |= wire::kNbdSendTrim;
   if (limits.max_write_zeroes > 0) flags |= wire::kNbdSendWriteZeroes;
@@ -17,7 +18,8 @@ std::uint16_t transmission_flags(const block::Limits& limits, const Announce& an
 
 }  // namespace
 
-ExportInfo describe(std::string name, std::string description, const block::Limits& limits, Announce announce) {
+ExportInfo describe(std::string name, std::string description, const block::Limits& limits,
+                    Announce announce) {
   ExportInfo info;
   info.name = std::move(name);
   info.description = std::move(description);
@@ -26,7 +28,8 @@ ExportInfo describe(std::string name, std::string description, const block::Limi
   info.geometry.block_size_min = limits.logical_block_size;
   info.geometry.payload_max = std::min(announce.payload_max, wire::kNbdPayloadMax);
   info.block_size_preferred =
-      std::min(std::max({4096U, limits.logical_block_size, limits.physical_block_size}), info.geometry.payload_max);
+      std::min(std::max({4096U, limits.logical_block_size, limits.physical_block_size}),
+               info.geometry.payload_max);
   return info;
 }
 

@@ -11,7 +11,7 @@
 namespace rnbd::nbd {
 
 struct ExportInfo {
-  std::uint64_t id = 0;      // of this export, never used again for another
+  std::uint64_t id = 0;  // of this export, never used again for another
   std::string name;
   std::string description;
   wire::NbdExport geometry;  // size, transmission flags, limits: as announced, and as enforced
@@ -23,9 +23,11 @@ struct Announce {
   bool structured = false;  // structured replies were agreed on
   std::uint32_t payload_max = wire::kNbdPayloadMax;
 };
-// Every flag is kept: FLUSH and FUA always (block::SplitRequest makes FUA of a flush where the device has
-// none), TRIM and WRITE_ZEROES only where the device has them, never FAST_ZERO, which cannot be promised.
-ExportInfo describe(std::string name, std::string description, const block::Limits& limits, Announce announce);
+// Every flag is kept: FLUSH and FUA always (block::SplitRequest makes FUA of a flush where the
+// device has none), TRIM and WRITE_ZEROES only where the device has them, never FAST_ZERO, which
+// cannot be promised.
+ExportInfo describe(std::string name, std::string description, const block::Limits& limits,
+                    Announce announce);
 
 // The exports a client may ask for. Looked at from the server's home thread only.
 class ExportDirectory {

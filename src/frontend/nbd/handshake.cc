@@ -13,7 +13,9 @@ using wire::NbdOptionReply;
 
 namespace {
 
-ByteView text_bytes(const std::string& text) { return std::as_bytes(std::span(text.data(), text.size())); }
+ByteView text_bytes(const std::string& text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 
 }  // namespace
 
@@ -24,7 +26,8 @@ Handshake::Handshake(const ExportDirectory& exports) : exports_(exports) {
 std::size_t Handshake::feed(ByteView bytes) {
   if (state_ != State::negotiating || bytes.empty()) return 0;
   if (skip_ > 0) {
-    const std::size_t skipped = static_cast<std::size_t>(std::min<std::uint64_t>(skip_, bytes.size()));
+    const std::size_t skipped =
+        static_cast<std::size_t>(std::min<std::uint64_t>(skip_, bytes.size()));
     skip_ -= skipped;
     return skipped;
   }
@@ -67,16 +70,21 @@ std::size_t Handshake::feed_option(ByteView bytes) {
 
 void Handshake::answer(NbdOption option, ByteView data) {
   switch (option) {
-    case NbdOption::export_name: return answer_export_name(data);
+    case NbdOption::export_name:
+      return answer_export_name(data);
     case NbdOption::abort:
       reply(option, NbdOptionReply::ack);
       state_ = State::ended;
       return;
-    case NbdOption::list: return answer_list(data);
+    case NbdOption::list:
+      return answer_list(data);
     case NbdOption::info:
-    case NbdOption::go: return answer_info(option, data);
-    case NbdOption::structured_reply: return answer_structured(data);
-    default: return reply(option, NbdOptionReply::error_unsupported);
+    case NbdOption::go:
+      return answer_info(option, data);
+    case NbdOption::structured_reply:
+      return answer_structured(data);
+    default:
+      return reply(option, NbdOptionReply::error_unsupported);
   }
 }
 
@@ -86,7 +94,8 @@ void Handshake::answer_export_name(ByteView data) {
     state_ = State::ended;
     return;
   }
-  append(wire::bytes_of(wire::encode_nbd_export_name(chosen_.geometry.size, chosen_.geometry.flags)));
+  append(
+      wire::bytes_of(wire::encode_nbd_export_name(chosen_.geometry.size, chosen_.geometry.flags)));
   if (!no_zeroes_) append(std::array<std::byte, wire::kNbdExportNameZeroes>{});
   state_ = State::transmission;
 }
@@ -111,7 +120,8 @@ void Handshake::answer_info(NbdOption option, ByteView data) {
                                                            : NbdOptionReply::error_invalid);
   }
   ExportInfo info;
-  if (!exports_.find(request->name, structured_, info)) return reply(option, NbdOptionReply::error_unknown);
+  if (!exports_.find(request->name, structured_, info))
+    return reply(option, NbdOptionReply::error_unknown);
   send_info(option, info, *request);
   reply(option, NbdOptionReply::ack);
   if (option != NbdOption::go) return;
@@ -126,12 +136,13 @@ void Handshake::answer_structured(ByteView data) {
 }
 
 // The block sizes are sent unasked as well: requests are held to them.
-void Handshake::send_info(NbdOption option, const ExportInfo& info, const wire::NbdInfoRequest& request) {
+void Handshake::send_info(NbdOption option, const ExportInfo& info,
+                          const wire::NbdInfoRequest& request) {
   const auto& geometry = info.geometry;
   const auto export_info = wire::encode_nbd_info_export(geometry.size, geometry.flags);
   reply(option, NbdOptionReply::info, wire::bytes_of(export_info));
-  const auto block_size =
-      wire::encode_nbd_info_block_size(geometry.block_size_min, info.block_size_preferred, geometry.payload_max);
+  const auto block_size = wire::encode_nbd_info_block_size(
+      geometry.block_size_min, info.block_size_preferred, geometry.payload_max);
   reply(option, NbdOptionReply::info, wire::bytes_of(block_size));
   if (request.wants(wire::NbdInfo::name)) send_info_text(option, wire::NbdInfo::name, info.name);
   if (request.wants(wire::NbdInfo::description) && !info.description.empty()) {
@@ -149,7 +160,8 @@ void Handshake::send_info_text(NbdOption option, wire::NbdInfo type, const std::
 }
 
 void Handshake::reply(NbdOption option, NbdOptionReply type, ByteView data) {
-  const auto header = wire::encode_nbd_option_reply(option, type, static_cast<std::uint32_t>(data.size()));
+  const auto header =
+      wire::encode_nbd_option_reply(option, type, static_cast<std::uint32_t>(data.size()));
   append(wire::bytes_of(header));
   append(data);
 }

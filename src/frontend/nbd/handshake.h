@@ -1,6 +1,7 @@
 #pragma once
-// The server's side of fixed newstyle negotiation, as a pure function of the bytes that arrive: no socket,
-// no clock. EXPORT_NAME, ABORT, LIST, INFO, GO, STRUCTURED_REPLY; every other option is refused politely.
+// The server's side of fixed newstyle negotiation, as a pure function of the bytes that arrive: no
+// socket, no clock. EXPORT_NAME, ABORT, LIST, INFO, GO, STRUCTURED_REPLY; every other option is
+// refused politely.
 
 #include <string>
 #include <vector>
@@ -20,11 +21,12 @@ class Handshake {
 
   explicit Handshake(const ExportDirectory& exports);
 
-  // Looks at the bytes received and not yet consumed, at most one message at a time; returns how many it
-  // consumed. 0: more bytes are needed, or the state is no longer negotiating.
+  // Looks at the bytes received and not yet consumed, at most one message at a time; returns how
+  // many it consumed. 0: more bytes are needed, or the state is no longer negotiating.
   std::size_t feed(wire::ByteView bytes);
   // Longest message there is: never will more bytes than this be needed at once.
-  static constexpr std::size_t kMessageMax = sizeof(wire::layout::NbdOptionHeader) + wire::kNbdOptionLengthMax;
+  static constexpr std::size_t kMessageMax =
+      sizeof(wire::layout::NbdOptionHeader) + wire::kNbdOptionLengthMax;
 
   State state() const { return state_; }
   // Bytes to send, to be cleared by who sends them.
@@ -40,7 +42,8 @@ class Handshake {
   void answer_list(wire::ByteView data);
   void answer_info(wire::NbdOption option, wire::ByteView data);
   void answer_structured(wire::ByteView data);
-  void send_info(wire::NbdOption option, const ExportInfo& info, const wire::NbdInfoRequest& request);
+  void send_info(wire::NbdOption option, const ExportInfo& info,
+                 const wire::NbdInfoRequest& request);
   void send_info_text(wire::NbdOption option, wire::NbdInfo type, const std::string& text);
   void reply(wire::NbdOption option, wire::NbdOptionReply type, wire::ByteView data = {});
   void append(wire::ByteView bytes) { output_.insert(output_.end(), bytes.begin(), bytes.end()); }

@@ -49,8 +49,8 @@ class HandshakeTest : public ::testing::Test {
     return text;
   }
   static std::string option(NbdOption option, const std::string& data = "") {
-    return number(wire::kNbdOptionMagic, 8) + number(static_cast<std::uint32_t>(option), 4) + number(data.size(), 4) +
-           data;
+    return number(wire::kNbdOptionMagic, 8) + number(static_cast<std::uint32_t>(option), 4) +
+           number(data.size(), 4) + data;
   }
   static std::string info(const std::string& name, std::initializer_list<int> wanted = {}) {
     std::string data = number(name.size(), 4) + name + number(wanted.size(), 2);
@@ -68,7 +68,8 @@ class HandshakeTest : public ::testing::Test {
       EXPECT_EQ(header->magic, wire::kNbdOptionReplyMagic);
       const auto data = reader.take_bytes(header->length);
       EXPECT_TRUE(data);
-      all.push_back({static_cast<NbdOption>(header->option.value()), static_cast<NbdOptionReply>(header->type.value()),
+      all.push_back({static_cast<NbdOption>(header->option.value()),
+                     static_cast<NbdOptionReply>(header->type.value()),
                      std::string(reinterpret_cast<const char*>(data->data()), data->size())});
     }
     handshake_.output().clear();
@@ -94,7 +95,8 @@ TEST_F(HandshakeTest, GoTellsSizeFlagsBlockSizesNameAndDescription) {
   feed(option(NbdOption::go, info("disk", {1, 2, 3})));
   const auto all = replies();
   ASSERT_EQ(all.size(), 5U);
-  EXPECT_EQ(all[0].data, number(0, 2) + number(1 << 20, 8) + number(handshake_.chosen().geometry.flags, 2));
+  EXPECT_EQ(all[0].data,
+            number(0, 2) + number(1 << 20, 8) + number(handshake_.chosen().geometry.flags, 2));
   EXPECT_EQ(all[1].data, number(3, 2) + number(4096, 4) + number(8192, 4) + number(32 << 20, 4));
   EXPECT_EQ(all[2].data, number(1, 2) + "disk");
   EXPECT_EQ(all[3].data, number(2, 2) + "words");
@@ -115,13 +117,14 @@ TEST_F(HandshakeTest, FlagsFollowTheLimitsOfTheDevice) {
   feed(option(NbdOption::structured_reply) + option(NbdOption::go, info("")));
   EXPECT_TRUE(handshake_.structured());
   const unsigned flags = handshake_.chosen().geometry.flags;
-  EXPECT_EQ(flags, wire::kNbdHasFlags | wire::kNbdReadOnly | wire::kNbdSendFlush | wire::kNbdSendFua |
-                       wire::kNbdCanMultiConn | wire::kNbdSendDf);
+  EXPECT_EQ(flags, wire::kNbdHasFlags | wire::kNbdReadOnly | wire::kNbdSendFlush |
+                       wire::kNbdSendFua | wire::kNbdCanMultiConn | wire::kNbdSendDf);
   exports_.limits_ = {.size = 512, .max_discard = 512, .max_write_zeroes = 512};
   ExportInfo info;
   ASSERT_TRUE(exports_.find("disk", false, info));
   EXPECT_EQ(info.geometry.flags, wire::kNbdHasFlags | wire::kNbdSendFlush | wire::kNbdSendFua |
-                                     wire::kNbdCanMultiConn | wire::kNbdSendTrim | wire::kNbdSendWriteZeroes);
+                                     wire::kNbdCanMultiConn | wire::kNbdSendTrim |
+                                     wire::kNbdSendWriteZeroes);
 }
 
 TEST_F(HandshakeTest, TheEmptyNameMeansTheOnlyExportAndNothingWhenThereAreTwo) {
@@ -177,8 +180,9 @@ TEST_F(HandshakeTest, RefusesWhatItDoesNotKnowAndGoesOn) {
 
 TEST_F(HandshakeTest, RefusesMalformedOptionsAndGoesOn) {
   begin();
-  feed(option(NbdOption::list, "x") + option(NbdOption::structured_reply, "x") + option(NbdOption::go, "x") +
-       option(NbdOption::go, number(100, 4) + "short") + option(NbdOption::info, info("disk") + "tail"));
+  feed(option(NbdOption::list, "x") + option(NbdOption::structured_reply, "x") +
+       option(NbdOption::go, "x") + option(NbdOption::go, number(100, 4) + "short") +
+       option(NbdOption::info, info("disk") + "tail"));
   const auto all = replies();
   ASSERT_EQ(all.size(), 5U);
   for (const Reply& reply : all) EXPECT_EQ(reply.type, NbdOptionReply::error_invalid);

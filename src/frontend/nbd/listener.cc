@@ -26,7 +26,8 @@ bool alive(const sockaddr_un& address) {
 // Makes way for our socket file, if what is there is a dead one.
 std::error_code remove_stale(const sockaddr_un& address) {
   struct stat found {};
-  if (::lstat(address.sun_path, &found) != 0) return errno == ENOENT ? std::error_code{} : from_errno(errno);
+  if (::lstat(address.sun_path, &found) != 0)
+    return errno == ENOENT ? std::error_code{} : from_errno(errno);
   if (!S_ISSOCK(found.st_mode)) return from_errno(EEXIST);
   if (alive(address)) return from_errno(EADDRINUSE);
   if (::unlink(address.sun_path) != 0 && errno != ENOENT) return from_errno(errno);
@@ -45,7 +46,8 @@ Result<UnixListener> UnixListener::create(std::string path, mode_t mode) {
   UnixListener listener;
   listener.socket_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!listener.socket_) return fail_errno(errno);
-  // The file inherits the mode of the socket less the umask: never more open than asked, at no time.
+  // The file inherits the mode of the socket less the umask: never more open than asked, at no
+  // time.
   if (::fchmod(listener.fd(), mode) != 0) return fail_errno(errno);
   if (::bind(listener.fd(), generic(&address), sizeof address) != 0) return fail_errno(errno);
   struct stat made {};
@@ -61,7 +63,8 @@ Result<UnixListener> UnixListener::create(std::string path, mode_t mode) {
 void UnixListener::close() {
   if (!socket_) return;
   struct stat found {};
-  if (!path_.empty() && ::lstat(path_.c_str(), &found) == 0 && found.st_dev == device_ && found.st_ino == inode_) {
+  if (!path_.empty() && ::lstat(path_.c_str(), &found) == 0 && found.st_dev == device_ &&
+      found.st_ino == inode_) {
     ::unlink(path_.c_str());
   }
   socket_.reset();

@@ -1,6 +1,6 @@
 #pragma once
-// Listening sockets, made safely: the Unix socket has its mode before anybody can connect, a stale file of a
-// dead server is replaced, a live one is not; on close only our own file is unlinked.
+// Listening sockets, made safely: the Unix socket has its mode before anybody can connect, a stale
+// file of a dead server is replaced, a live one is not; on close only our own file is unlinked.
 
 #include <sys/stat.h>
 
@@ -14,7 +14,8 @@ namespace rnbd::nbd {
 
 class UnixListener {
  public:
-  // EADDRINUSE: somebody listens there. EEXIST: there is something else than a socket. ENAMETOOLONG.
+  // EADDRINUSE: somebody listens there. EEXIST: there is something else than a socket.
+  // ENAMETOOLONG.
   static Result<UnixListener> create(std::string path, mode_t mode);
   UnixListener() = default;
   UnixListener(UnixListener&&) = default;

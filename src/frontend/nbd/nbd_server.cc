@@ -100,7 +100,8 @@ void ServerImpl::start() {
     if (closing_) return;
     for (const int fd : {unix_.fd(), tcp_.get()}) {
       if (fd < 0) continue;
-      acceptors_.push_back(std::make_unique<Acceptor>(home_, fd, [this](UniqueFd c) { on_client(std::move(c)); }));
+      acceptors_.push_back(
+          std::make_unique<Acceptor>(home_, fd, [this](UniqueFd c) { on_client(std::move(c)); }));
       acceptors_.back()->start();
     }
   });
@@ -170,10 +171,12 @@ const ServerImpl::Export* ServerImpl::lookup(std::string_view name) const {
 bool ServerImpl::find(std::string_view name, bool structured, ExportInfo& info) const {
   const Export* found = lookup(name);
   if (found == nullptr) return false;
-  const Announce announce{.read_only = found->options.read_only,
-                          .structured = structured,
-                          .payload_max = std::min(options_.payload_bytes_max, wire::kNbdPayloadMax)};
-  info = describe(found->options.name, found->options.description, found->device->limits(), announce);
+  const Announce announce{
+      .read_only = found->options.read_only,
+      .structured = structured,
+      .payload_max = std::min(options_.payload_bytes_max, wire::kNbdPayloadMax)};
+  info =
+      describe(found->options.name, found->options.description, found->device->limits(), announce);
   info.id = found->id;
   return true;
 }
@@ -186,8 +189,8 @@ void ServerImpl::on_client(UniqueFd client) {
     return;
   }
   ++connections_;
-  negotiations_.push_back(
-      std::make_unique<Negotiation>(home_, std::move(client), *this, options_.handshake_timeout, *this));
+  negotiations_.push_back(std::make_unique<Negotiation>(home_, std::move(client), *this,
+                                                        options_.handshake_timeout, *this));
 }
 
 void ServerImpl::reap_negotiations() {
@@ -202,7 +205,8 @@ void ServerImpl::reap_negotiations() {
 void ServerImpl::hand_over(Negotiation& negotiation) {
   const Handshake& handshake = negotiation.handshake();
   const auto it = negotiation.agreed() ? exports_.find(handshake.chosen().name) : exports_.end();
-  if (it == exports_.end() || it->second.id != handshake.chosen().id || !it->second.removing.empty()) {
+  if (it == exports_.end() || it->second.id != handshake.chosen().id ||
+      !it->second.removing.empty()) {
     --connections_;
     return;
   }
@@ -261,12 +265,14 @@ void ServerImpl::finish_close() {
 
 }  // namespace
 
-Result<std::unique_ptr<Server>> Server::create(std::span<Reactor* const> reactors, ServerOptions options) {
+Result<std::unique_ptr<Server>> Server::create(std::span<Reactor* const> reactors,
+                                               ServerOptions options) {
   RNBD_ASSERT(!reactors.empty());
   constexpr std::uint32_t kPayloadMin = 1U << 20;
   constexpr std::uint32_t kInflightMax = 512;  // twice this many pieces fit one gathered send
-  const bool sound = std::has_single_bit(options.payload_bytes_max) && options.payload_bytes_max >= kPayloadMin &&
-                     options.inflight_max >= 1 && options.inflight_max <= kInflightMax;
+  const bool sound = std::has_single_bit(options.payload_bytes_max) &&
+                     options.payload_bytes_max >= kPayloadMin && options.inflight_max >= 1 &&
+                     options.inflight_max <= kInflightMax;
   if (!sound) return fail_errno(EINVAL);
   auto server = std::make_unique<ServerImpl>(reactors, std::move(options));
   if (const auto error = server->listen()) return fail(error);

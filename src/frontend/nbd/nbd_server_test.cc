@@ -90,7 +90,8 @@ TEST_F(ServerTest, CountsTheConnectionsOfEachExport) {
   bench_.start();
   ASSERT_TRUE(bench_.add("a", device_));
   ASSERT_TRUE(bench_.add("b", other_));
-  Client one(bench_.options.socket_path), two(bench_.options.socket_path), three(bench_.options.socket_path);
+  Client one(bench_.options.socket_path), two(bench_.options.socket_path),
+      three(bench_.options.socket_path);
   ASSERT_TRUE(one.go("a"));
   ASSERT_TRUE(two.go("a"));
   ASSERT_TRUE(three.go("b"));
@@ -200,7 +201,8 @@ TEST_F(ServerTest, LeavesNoDescriptorBehindAfterAThousandClients) {
     ASSERT_TRUE(client.go("a", i % 2 == 0));
     ASSERT_EQ(client.ask(NbdCommand::read, 0, 512), 0U);
   }
-  EXPECT_TRUE(Bench::wait_for([&] { return bench_.connections("a") == 0 && descriptors() == before; }));
+  EXPECT_TRUE(
+      Bench::wait_for([&] { return bench_.connections("a") == 0 && descriptors() == before; }));
 }
 
 TEST_F(ServerTest, ClosesWithClientsInEveryStage) {

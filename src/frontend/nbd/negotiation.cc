@@ -10,8 +10,8 @@
 
 namespace rnbd::nbd {
 
-Negotiation::Negotiation(Reactor& reactor, UniqueFd socket, const ExportDirectory& exports, Duration timeout,
-                         NegotiationHandler& handler)
+Negotiation::Negotiation(Reactor& reactor, UniqueFd socket, const ExportDirectory& exports,
+                         Duration timeout, NegotiationHandler& handler)
     : reactor_(reactor),
       socket_(std::move(socket)),
       handler_(handler),
@@ -38,8 +38,8 @@ void Negotiation::advance() {
 bool Negotiation::send() {
   auto& output = handshake_.output();
   while (sent_ < output.size()) {
-    const ssize_t sent =
-        ::send(socket_.get(), output.data() + sent_, output.size() - sent_, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t sent = ::send(socket_.get(), output.data() + sent_, output.size() - sent_,
+                                MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0) {
       if (errno != EAGAIN && errno != EWOULDBLOCK) end(false);
@@ -52,7 +52,8 @@ bool Negotiation::send() {
   return true;
 }
 
-// True when something came. What is kept never exceeds the longest message by more than one receive.
+// True when something came. What is kept never exceeds the longest message by more than one
+// receive.
 bool Negotiation::receive() {
   constexpr std::size_t kReceive = 4096;
   RNBD_ASSERT(received_.size() <= Handshake::kMessageMax);

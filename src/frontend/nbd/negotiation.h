@@ -1,7 +1,7 @@
 #pragma once
-// One client that is still negotiating: a Handshake with a socket and a deadline, on the home reactor.
-// When it is over the handler is told once, from the loop; then the socket and what was received behind the
-// handshake are there to be taken.
+// One client that is still negotiating: a Handshake with a socket and a deadline, on the home
+// reactor. When it is over the handler is told once, from the loop; then the socket and what was
+// received behind the handshake are there to be taken.
 
 #include <vector>
 

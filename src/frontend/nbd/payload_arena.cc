@@ -14,7 +14,8 @@ Result<PayloadArena> PayloadArena::create(std::size_t bytes) {
   if (!std::has_single_bit(bytes) || bytes < kBlockMin || bytes > kBlockMin << (kOrders - 1)) {
     return fail_errno(EINVAL);
   }
-  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return fail_errno(errno);
   ::madvise(memory, bytes, MADV_DONTDUMP);  // users' data does not belong in a core file
   return PayloadArena(static_cast<std::byte*>(memory), bytes);

@@ -1,8 +1,8 @@
 #pragma once
-// Memory for the payload of one connection's requests: a fixed mapping, handed out in blocks of powers of two
-// (buddy system), so that any mix of sizes fits as well as it can and the largest fits whenever nothing is
-// out. Blocks are page aligned. What was freed last is handed out first, which keeps a shallow queue in the
-// cache. Nothing is allocated after create(). One thread.
+// Memory for the payload of one connection's requests: a fixed mapping, handed out in blocks of
+// powers of two (buddy system), so that any mix of sizes fits as well as it can and the largest
+// fits whenever nothing is out. Blocks are page aligned. What was freed last is handed out first,
+// which keeps a shallow queue in the cache. Nothing is allocated after create(). One thread.
 
 #include <array>
 #include <cstddef>

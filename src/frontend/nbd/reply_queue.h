@@ -1,6 +1,6 @@
 #pragma once
-// The requests of a connection, in reusable slots, and the replies waiting to be sent: all that are ready go
-// out in one gathered send, data straight from the memory the device filled.
+// The requests of a connection, in reusable slots, and the replies waiting to be sent: all that are
+// ready go out in one gathered send, data straight from the memory the device filled.
 
 #include <sys/uio.h>
 
@@ -16,16 +16,17 @@ namespace rnbd::nbd {
 
 class Connection;
 
-// One request of a connection, from its header to its reply. In one list at a time: free, or replies.
+// One request of a connection, from its header to its reply. In one list at a time: free, or
+// replies.
 struct Slot : ListNode {
   struct Io : block::SplitRequest {
     Slot* slot = nullptr;
   };
   Connection* connection = nullptr;
   wire::NbdRequest request;
-  std::byte* data = nullptr;         // payload in the arena; nullptr if there is none
-  std::uint32_t header_size = 0;     // of the reply
-  std::uint32_t data_size = 0;       // bytes of `data` the reply carries
+  std::byte* data = nullptr;      // payload in the arena; nullptr if there is none
+  std::uint32_t header_size = 0;  // of the reply
+  std::uint32_t data_size = 0;    // bytes of `data` the reply carries
   std::array<std::byte, sizeof(wire::layout::NbdOffsetDataChunk)> header{};
   Io io;
 

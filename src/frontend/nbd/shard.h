@@ -1,6 +1,6 @@
 #pragma once
-// The connections of one reactor. Made on the home thread, then used on its reactor's thread only; the home
-// hears through callbacks which the shard posts to it.
+// The connections of one reactor. Made on the home thread, then used on its reactor's thread only;
+// the home hears through callbacks which the shard posts to it.
 
 #include <functional>
 #include <memory>

@@ -1,5 +1,6 @@
 #pragma once
-// Bytes received and not yet looked at: one buffer of fixed size, filled at the end, consumed at the front.
+// Bytes received and not yet looked at: one buffer of fixed size, filled at the end, consumed at
+// the front.
 
 #include <cstddef>
 #include <cstring>

@@ -1,5 +1,6 @@
 #pragma once
-// For the tests of the FUSE front end: a mount of fake devices on a reactor with a thread of its own.
+// For the tests of the FUSE front end: a mount of fake devices on a reactor with a thread of its
+// own.
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -63,12 +64,15 @@ class Bench {
     done.get_future().wait();
   }
   Result<void> add(const std::string& name, block::Device& device, bool read_only = false) {
-    return on_reactor([&] { return mount->add_volume({.name = name, .read_only = read_only}, device); });
+    return on_reactor(
+        [&] { return mount->add_volume({.name = name, .read_only = read_only}, device); });
   }
   std::future<std::error_code> remove(const std::string& name) {
     auto done = std::make_shared<std::promise<std::error_code>>();
     auto future = done->get_future();
-    reactor->post([this, name, done] { mount->remove_volume(name, [done](std::error_code e) { done->set_value(e); }); });
+    reactor->post([this, name, done] {
+      mount->remove_volume(name, [done](std::error_code e) { done->set_value(e); });
+    });
     return future;
   }
   std::uint32_t open_count(const std::string& name) {

@@ -1,5 +1,6 @@
 #pragma once
-// For the tests of the NBD server: a server on reactors of its own, and a blocking client speaking raw bytes.
+// For the tests of the NBD server: a server on reactors of its own, and a blocking client speaking
+// raw bytes.
 
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -71,13 +72,16 @@ class Bench {
   }
   Result<void> add(const std::string& name, block::Device& device, bool read_only = false) {
     return on_home([&] {
-      return server->add_export({.name = name, .description = "about " + name, .read_only = read_only}, device);
+      return server->add_export(
+          {.name = name, .description = "about " + name, .read_only = read_only}, device);
     });
   }
   std::future<std::error_code> remove(const std::string& name) {
     auto done = std::make_shared<std::promise<std::error_code>>();
     auto future = done->get_future();
-    home().post([this, name, done] { server->remove_export(name, [done](std::error_code e) { done->set_value(e); }); });
+    home().post([this, name, done] {
+      server->remove_export(name, [done](std::error_code e) { done->set_value(e); });
+    });
     return future;
   }
   std::uint32_t connections(const std::string& name) {
@@ -121,7 +125,8 @@ class Client {
     socket_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const timeval limit{.tv_sec = kPatience.count(), .tv_usec = 0};
     ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    connected_ = ::connect(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+    connected_ =
+        ::connect(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
   }
   bool connected() const { return connected_; }
   int fd() const { return socket_.get(); }
@@ -141,7 +146,8 @@ class Client {
   bool receive(void* data, std::size_t size) {
     auto* at = static_cast<char*>(data);
     while (size > 0) {
-      const ssize_t got = ::recv(socket_.get(), at, size, MSG_WAITALL);  // may be cut short all the same
+      const ssize_t got =
+          ::recv(socket_.get(), at, size, MSG_WAITALL);  // may be cut short all the same
       if (got < 0 && errno == EINTR) continue;
       if (got <= 0) return false;
       at += got;
@@ -161,11 +167,12 @@ class Client {
   static std::string opening(const std::string& name, bool structured) {
     std::string text = bytes(be32(3));
     if (structured) text += option(wire::NbdOption::structured_reply, "");
-    return text + option(wire::NbdOption::go, bytes(be32(static_cast<std::uint32_t>(name.size()))) + name +
-                                                  bytes(be16(0)));
+    return text + option(wire::NbdOption::go, bytes(be32(static_cast<std::uint32_t>(name.size()))) +
+                                                  name + bytes(be16(0)));
   }
   static std::string option(wire::NbdOption option, const std::string& data) {
-    return bytes(wire::layout::NbdOptionHeader{wire::kNbdOptionMagic, static_cast<std::uint32_t>(option),
+    return bytes(wire::layout::NbdOptionHeader{wire::kNbdOptionMagic,
+                                               static_cast<std::uint32_t>(option),
                                                static_cast<std::uint32_t>(data.size())}) +
            data;
   }
@@ -179,7 +186,8 @@ class Client {
       std::vector<std::byte> data(header.length);
       if (!receive(data.data(), data.size())) return false;
       if ((header.type & 0x80000000U) != 0) return false;
-      if (header.option == static_cast<std::uint32_t>(wire::NbdOption::go) && header.type == 1) return true;
+      if (header.option == static_cast<std::uint32_t>(wire::NbdOption::go) && header.type == 1)
+        return true;
       if (data.size() == sizeof info_) std::memcpy(&info_, data.data(), sizeof info_);
     }
   }
@@ -187,8 +195,9 @@ class Client {
 
   static std::string request(wire::NbdCommand command, std::uint64_t cookie, std::uint64_t offset,
                              std::uint32_t length, std::uint16_t flags = 0) {
-    return bytes(wire::layout::NbdRequest{wire::kNbdRequestMagic, flags, static_cast<std::uint16_t>(command), cookie,
-                                          offset, length});
+    return bytes(wire::layout::NbdRequest{wire::kNbdRequestMagic, flags,
+                                          static_cast<std::uint16_t>(command), cookie, offset,
+                                          length});
   }
   // The next answer; `length_of(cookie)` is what a read asked for (simple replies do not say).
   template <class LengthOf>
@@ -226,9 +235,10 @@ class Client {
     return true;
   }
   // One request and its answer.
-  std::uint32_t ask(wire::NbdCommand command, std::uint64_t offset, std::uint32_t length, std::uint16_t flags = 0,
-                    const std::vector<std::byte>& payload = {}) {
-    if (!send(request(command, 77, offset, length, flags)) || !send(payload.data(), payload.size())) return kLost;
+  std::uint32_t ask(wire::NbdCommand command, std::uint64_t offset, std::uint32_t length,
+                    std::uint16_t flags = 0, const std::vector<std::byte>& payload = {}) {
+    if (!send(request(command, 77, offset, length, flags)) || !send(payload.data(), payload.size()))
+      return kLost;
     const std::uint32_t expected = command == wire::NbdCommand::read ? length : 0;
     if (!answer(last, [&](std::uint64_t) { return expected; })) return kLost;
     EXPECT_EQ(last.cookie, 77U);
@@ -249,7 +259,8 @@ class Client {
 
 inline std::vector<std::byte> pattern(std::size_t size, unsigned seed) {
   std::vector<std::byte> data(size);
-  for (std::size_t i = 0; i < size; ++i) data[i] = static_cast<std::byte>((i * 31 + i / 512 + seed) & 0xff);
+  for (std::size_t i = 0; i < size; ++i)
+    data[i] = static_cast<std::byte>((i * 31 + i / 512 + seed) & 0xff);
   return data;
 }
 
