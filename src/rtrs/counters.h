@@ -1,6 +1,7 @@
 #pragma once
-// Numbers of one connection, written by its loop and read by the loop of its path: statistics, and the sign of
-// life that heartbeats look at. One cache line each, so that loops do not disturb each other.
+// Numbers of one connection, written by its loop and read by the loop of its path: statistics, and
+// the sign of life that heartbeats look at. One cache line each, so that loops do not disturb each
+// other.
 
 #include <atomic>
 #include <cstdint>

@@ -15,7 +15,8 @@ PairOptions many_loops() {
 }
 
 // Requests that take a while, on all lanes.
-std::vector<std::unique_ptr<Io>> start_load(Pair& pair, std::size_t per_lane, std::uint32_t delay_us) {
+std::vector<std::unique_ptr<Io>> start_load(Pair& pair, std::size_t per_lane,
+                                            std::uint32_t delay_us) {
   std::vector<std::unique_ptr<Io>> ios;
   for (std::size_t lane = 0; lane < pair.session().lane_count(); ++lane) {
     for (std::size_t i = 0; i < per_lane; ++i) {
@@ -79,7 +80,8 @@ TEST(Failure, CloseAtAnyMomentOfEstablishmentEndsCleanly) {
     pair.world().run_for(step * 10us);
     ASSERT_TRUE(pair.close_and_wait());
     EXPECT_EQ(pair.why_closed_, Errc::session_closed);
-    EXPECT_TRUE(pair.world().run_until([&] { return pair.store().live().empty() && pair.link().connections() == 0; }, 60s));
+    EXPECT_TRUE(pair.world().run_until(
+        [&] { return pair.store().live().empty() && pair.link().connections() == 0; }, 60s));
   }
 }
 
@@ -95,7 +97,8 @@ TEST(Failure, ServerStopAtAnyMomentEndsEveryRequestOnce) {
     });
     pair.world().run_for(step * 10us);
     ASSERT_TRUE(pair.stop_server_and_wait());
-    ASSERT_TRUE(pair.world().run_until([&] { return all_done(ios) && pair.world().elapsed() > 700us; }, 60s));
+    ASSERT_TRUE(pair.world().run_until(
+        [&] { return all_done(ios) && pair.world().elapsed() > 700us; }, 60s));
     expect_each_once_and_untouched(ios);
   }
 }
@@ -108,7 +111,8 @@ TEST(Failure, RequestsInFlightEndWithPathLostAndThePathComesBack) {
   pair.link().reset();
   ASSERT_TRUE(pair.world().run_until([&] { return all_done(ios); }, 60s));
   expect_each_once_and_untouched(ios);
-  EXPECT_TRUE(std::ranges::any_of(ios, [](const auto& io) { return io->result == Errc::path_lost; }));
+  EXPECT_TRUE(
+      std::ranges::any_of(ios, [](const auto& io) { return io->result == Errc::path_lost; }));
   for (const auto& io : ios) {
     EXPECT_TRUE(!io->result || io->result == Errc::path_lost || io->result == from_errno(ENOTCONN));
   }
@@ -160,7 +164,8 @@ TEST(Failure, CloseWithRequestsInFlightEndsThemWithSessionClosedOrTheirAnswer) {
   pair.world().run_for(250us);
   ASSERT_TRUE(pair.close_and_wait());
   EXPECT_TRUE(all_done(ios));
-  for (const auto& io : ios) EXPECT_TRUE(!io->result || io->result == Errc::session_closed) << io->result.message();
+  for (const auto& io : ios)
+    EXPECT_TRUE(!io->result || io->result == Errc::session_closed) << io->result.message();
   pair.world().run_for(1s);
   expect_each_once_and_untouched(ios);
   EXPECT_TRUE(pair.store().mistakes().empty());

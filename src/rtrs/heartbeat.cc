@@ -3,7 +3,10 @@
 namespace rnbd::rtrs {
 
 Heartbeat::Heartbeat(Timers& timers, const HeartbeatOptions& options, HeartbeatHandler& handler)
-    : timers_(timers), options_(options), handler_(handler), timer_(Timer::of<&Heartbeat::tick>(timers, this)) {}
+    : timers_(timers),
+      options_(options),
+      handler_(handler),
+      timer_(Timer::of<&Heartbeat::tick>(timers, this)) {}
 
 void Heartbeat::start() {
   seen_ = handler_.received_count();
@@ -26,7 +29,8 @@ void Heartbeat::tick() {
     handler_.on_heartbeat_lost();
     return;
   }
-  // Counted from now, not from the deadline: after a stall of ours the peer gets its full time again.
+  // Counted from now, not from the deadline: after a stall of ours the peer gets its full time
+  // again.
   timer_.arm_after(options_.interval);
   ++missed_;
   if (missed_ > 1) return;

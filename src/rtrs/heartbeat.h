@@ -1,8 +1,8 @@
 #pragma once
-// The heartbeat of one end of a path, with the kernel's timing: at each tick, if the peer was heard since the
-// last one, send a heartbeat; else only count, and when more than `missed_max` ticks were silent the peer is
-// lost. So one message goes out per silence, and a busy path is never killed for a missing answer.
-// Lives on the loop of connection 0.
+// The heartbeat of one end of a path, with the kernel's timing: at each tick, if the peer was heard
+// since the last one, send a heartbeat; else only count, and when more than `missed_max` ticks were
+// silent the peer is lost. So one message goes out per silence, and a busy path is never killed for
+// a missing answer. Lives on the loop of connection 0.
 
 #include <cstdint>
 
@@ -14,7 +14,8 @@ namespace rnbd::rtrs {
 class HeartbeatHandler {
  public:
   virtual ~HeartbeatHandler() = default;
-  virtual std::uint64_t received_count() const = 0;  // over all connections of the path; any change is life
+  virtual std::uint64_t received_count()
+      const = 0;  // over all connections of the path; any change is life
   virtual void send_heartbeat() = 0;
   virtual void on_heartbeat_lost() = 0;  // the heartbeat has stopped; may be destroyed from inside
 };

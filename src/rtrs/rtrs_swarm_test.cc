@@ -1,9 +1,11 @@
-// Many seeded lives of one session over one path: random shapes, a random load on all lanes, random faults.
-// Whatever happens: every request ends exactly once, nothing is written to a request's memory after it ended,
-// what was written is read back, a write of unknown fate has happened or not but does not happen later, no
-// permit is lost, everything is given back at the end, and the same seed gives the same history.
+// Many seeded lives of one session over one path: random shapes, a random load on all lanes, random
+// faults. Whatever happens: every request ends exactly once, nothing is written to a request's
+// memory after it ended, what was written is read back, a write of unknown fate has happened or not
+// but does not happen later, no permit is lost, everything is given back at the end, and the same
+// seed gives the same history.
 //
-//   RNBD_SIM_SEED=<n> replays one seed, RNBD_SIM_SEEDS=<count> runs that many, RNBD_SIM_TRACE=1 shows the events.
+//   RNBD_SIM_SEED=<n> replays one seed, RNBD_SIM_SEEDS=<count> runs that many, RNBD_SIM_TRACE=1
+//   shows the events.
 
 #include <gtest/gtest.h>
 
@@ -26,7 +28,8 @@ PairOptions random_options(std::uint64_t seed) {
   options.server_loops = 1 + random.below(3);
   constexpr std::uint32_t kDepths[] = {2, 3, 8, 16, 33, 64};
   options.server.queue_depth = kDepths[random.below(std::size(kDepths))];
-  options.client_loops = std::min<std::size_t>(options.client_loops, options.server.queue_depth - 1);
+  options.client_loops =
+      std::min<std::size_t>(options.client_loops, options.server.queue_depth - 1);
   options.server.max_chunk_size = random.below(2) == 0 ? 8192 : 16384;
   options.server.heartbeat = {.interval = 50ms, .missed_max = 3};
   options.server.handshake_timeout = 300ms;
@@ -59,7 +62,8 @@ class Worker {
   void again(Duration delay) {
     running_ = !stopping_;
     if (stopping_) return;
-    pair_.world().after(delay, [this] { next(); }, &static_cast<SimLoop&>(pair_.lane(lane_).loop()));
+    pair_.world().after(
+        delay, [this] { next(); }, &static_cast<SimLoop&>(pair_.lane(lane_).loop()));
   }
 
   void next() {
@@ -73,7 +77,8 @@ class Worker {
     const bool write = !maybe_ && random_.below(2) == 0;
     const std::size_t length = write ? random_.below(kRegion + 1) : kRegion;
     error_ = random_.below(16) == 0 ? static_cast<int>(1 + random_.below(500)) : 0;
-    io_ = std::make_unique<Io>(write ? Direction::write : Direction::read, offset_, length, error_, delay);
+    io_ = std::make_unique<Io>(write ? Direction::write : Direction::read, offset_, length, error_,
+                               delay);
     if (write) fill(io_->bytes(), random_.next());
     io_->then = [this] { on_done(); };
     pair_.lane(lane_).submit(*io_);
@@ -94,7 +99,9 @@ class Worker {
     } else if (io_->result != Errc::path_lost && io_->result != from_errno(ENOTCONN)) {
       EXPECT_EQ(io_->result, from_errno(error_));
     }
-    again(io_->result ? std::chrono::microseconds(random_.below(20000)) : std::chrono::microseconds(random_.below(random_.below(4) == 0 ? 10000 : 500)));
+    again(io_->result
+              ? std::chrono::microseconds(random_.below(20000))
+              : std::chrono::microseconds(random_.below(random_.below(4) == 0 ? 10000 : 500)));
   }
 
   std::vector<std::byte> after_write() const {
@@ -130,23 +137,41 @@ void one_fault(Pair& pair, Random& random) {
   const auto some = std::chrono::milliseconds(1 + random.below(400));
   const auto heal_later = [&] { pair.world().after(some, [&link] { link.heal(); }); };
   switch (random.below(12)) {
-    case 0: return link.reset();
-    case 1: link.reset_one(random.below(4)); return;
-    case 2: link.cut(std::chrono::microseconds(random.below(5000))); return heal_later();
-    case 3: link.black_hole(); return heal_later();
-    case 4: link.black_hole_towards(either); return heal_later();
-    case 5: return link.reset_after(either, 1 + random.below(20));
-    case 6: return link.stall_completions(std::chrono::microseconds(random.below(20000)));
-    case 7: link.refuse_connects(static_cast<std::uint32_t>(1 + random.below(3))); return link.reset();
-    case 8: link.duplicate_connects(static_cast<std::uint32_t>(1 + random.below(3))); return link.reset();
+    case 0:
+      return link.reset();
+    case 1:
+      link.reset_one(random.below(4));
+      return;
+    case 2:
+      link.cut(std::chrono::microseconds(random.below(5000)));
+      return heal_later();
+    case 3:
+      link.black_hole();
+      return heal_later();
+    case 4:
+      link.black_hole_towards(either);
+      return heal_later();
+    case 5:
+      return link.reset_after(either, 1 + random.below(20));
+    case 6:
+      return link.stall_completions(std::chrono::microseconds(random.below(20000)));
+    case 7:
+      link.refuse_connects(static_cast<std::uint32_t>(1 + random.below(3)));
+      return link.reset();
+    case 8:
+      link.duplicate_connects(static_cast<std::uint32_t>(1 + random.below(3)));
+      return link.reset();
     case 9:
       link.delay_connects(some);
       pair.world().after(2 * some, [&link] { link.delay_connects({}); });
       return link.reset();
-    case 10: return either.freeze(some);
+    case 10:
+      return either.freeze(some);
     case 11:
-      return pair.crash_server(random.below(2) == 0 ? Host::Death::noticed : Host::Death::silent, some);
-    default: return;
+      return pair.crash_server(random.below(2) == 0 ? Host::Death::noticed : Host::Death::silent,
+                               some);
+    default:
+      return;
   }
 }
 
@@ -185,7 +210,10 @@ void run_life(std::uint64_t seed, History& history) {
   pair.world().run_for(10ms);
   for (auto& worker : workers) worker->stop();
   ASSERT_TRUE(pair.world().run_until(
-      [&] { return std::ranges::all_of(workers, [](const auto& worker) { return worker->idle(); }); }, 10s));
+      [&] {
+        return std::ranges::all_of(workers, [](const auto& worker) { return worker->idle(); });
+      },
+      10s));
   for (std::size_t i = 0; i < workers.size(); ++i) {
     workers[i]->expect_untouched();
     history.completed += workers[i]->completed();
@@ -204,7 +232,11 @@ void run_life(std::uint64_t seed, History& history) {
   pair.world().run_for(50ms);
   EXPECT_EQ(pair.store().running(), ios.size());
   ASSERT_TRUE(pair.world().run_until(
-      [&] { return std::ranges::all_of(ios, [](const auto& io) { return io->completions == 1 && !io->result; }); }, 10s));
+      [&] {
+        return std::ranges::all_of(
+            ios, [](const auto& io) { return io->completions == 1 && !io->result; });
+      },
+      10s));
   history.losses += pair.disconnects_;
   ASSERT_TRUE(pair.close_and_wait());
   ASSERT_TRUE(pair.stop_server_and_wait());
@@ -215,10 +247,14 @@ void run_life(std::uint64_t seed, History& history) {
   history.events = pair.world().events();
 }
 
-TEST(Swarm, EveryLifeKeepsTheInvariants) {
+constexpr std::uint64_t kLivesPerBlock = 50;
+class Swarm : public ::testing::TestWithParam<std::uint64_t> {};
+
+TEST_P(Swarm, EveryLifeKeepsTheInvariants) {
   set_log_options({.program = "rnbd", .level = LogLevel::off});
   History total;
-  for (const std::uint64_t seed : fabric::sim::seeds(300)) {
+  for (const std::uint64_t seed :
+       fabric::sim::seeds(kLivesPerBlock, GetParam() * kLivesPerBlock + 1)) {
     History history;
     run_life(seed, history);
     total.completed += history.completed;
@@ -227,11 +263,13 @@ TEST(Swarm, EveryLifeKeepsTheInvariants) {
     if (::testing::Test::HasFailure()) break;
   }
   set_log_options({});
-  std::printf("%llu requests, %llu events, %d losses\n", static_cast<unsigned long long>(total.completed),
+  std::printf("%llu requests, %llu events, %d losses\n",
+              static_cast<unsigned long long>(total.completed),
               static_cast<unsigned long long>(total.events), total.losses);
 }
+INSTANTIATE_TEST_SUITE_P(Blocks, Swarm, ::testing::Values(0, 1, 2, 3));
 
-TEST(Swarm, TheSameSeedGivesTheSameHistory) {
+TEST(SwarmHistory, TheSameSeedGivesTheSameHistory) {
   set_log_options({.program = "rnbd", .level = LogLevel::off});
   for (const std::uint64_t seed : fabric::sim::seeds(5, 1000)) {
     History first, second;

@@ -78,7 +78,10 @@ TEST_P(Shapes, EveryLaneReadsAndWritesAtFullDepth) {
       }
     }
     ASSERT_TRUE(pair.world().run_until(
-        [&] { return std::ranges::all_of(ios, [](const auto& io) { return io->completions > 0; }); }, 60s));
+        [&] {
+          return std::ranges::all_of(ios, [](const auto& io) { return io->completions > 0; });
+        },
+        60s));
     for (std::size_t i = 0; i < ios.size(); ++i) {
       EXPECT_EQ(ios[i]->completions, 1);
       EXPECT_FALSE(ios[i]->result);
@@ -92,16 +95,17 @@ TEST_P(Shapes, EveryLaneReadsAndWritesAtFullDepth) {
   EXPECT_EQ(pair.session().paths()[0].inflight, 0U);
 }
 INSTANTIATE_TEST_SUITE_P(All, Shapes,
-                         ::testing::Values(Shape{1, 1, 16}, Shape{1, 1, 2}, Shape{1, 1, 3}, Shape{2, 1, 3},
-                                           Shape{1, 3, 100}, Shape{4, 1, 100}, Shape{3, 4, 300}, Shape{4, 3, 512},
-                                           Shape{2, 2, 16, 2}));
+                         ::testing::Values(Shape{1, 1, 16}, Shape{1, 1, 2}, Shape{1, 1, 3},
+                                           Shape{2, 1, 3}, Shape{1, 3, 100}, Shape{4, 1, 100},
+                                           Shape{3, 4, 300}, Shape{4, 3, 512}, Shape{2, 2, 16, 2}));
 
 TEST(Session, EverySizeArrivesWholeAndNothingElseIsTouched) {
   Pair pair;
   ASSERT_TRUE(pair.open());
   const std::uint32_t most = pair.session().limits().max_io_size;
-  for (const std::size_t length : {std::size_t{1}, std::size_t{2}, std::size_t{511}, std::size_t{512},
-                                   std::size_t{4095}, std::size_t{4096}, std::size_t{4097}, std::size_t{most}}) {
+  for (const std::size_t length :
+       {std::size_t{1}, std::size_t{2}, std::size_t{511}, std::size_t{512}, std::size_t{4095},
+        std::size_t{4096}, std::size_t{4097}, std::size_t{most}}) {
     Io write(Direction::write, 77, length);
     fill(write.bytes(), length);
     ASSERT_FALSE(pair.run(write)) << length;
@@ -149,7 +153,8 @@ TEST(Session, SegmentedDataIsGatheredAndScattered) {
   write.data = parts;
   ASSERT_FALSE(pair.run(write));
   Io read(Direction::read, 0, 3000);
-  std::array<iovec, 3> others{iovec{read.bytes().data(), 500}, iovec{read.bytes().data() + 500, 2499},
+  std::array<iovec, 3> others{iovec{read.bytes().data(), 500},
+                              iovec{read.bytes().data() + 500, 2499},
                               iovec{read.bytes().data() + 2999, 1}};
   read.data = others;
   ASSERT_FALSE(pair.run(read));
@@ -191,7 +196,8 @@ TEST(Session, RequestsWaitForPermitsInOrder) {
   std::vector<std::size_t> order;
   std::vector<std::unique_ptr<Io>> ios;
   for (std::size_t i = 0; i < 10; ++i) {
-    ios.push_back(std::make_unique<Io>(Direction::write, 0, 0, 0, static_cast<std::uint32_t>(100 - 10 * i)));
+    ios.push_back(
+        std::make_unique<Io>(Direction::write, 0, 0, 0, static_cast<std::uint32_t>(100 - 10 * i)));
     ios.back()->then = [&order, i] { order.push_back(i); };
   }
   for (auto& io : ios) pair.submit(*io);
@@ -212,7 +218,11 @@ TEST(Session, LanesWithoutPermitsBorrow) {
     pair.submit(*ios.back(), i % 4);
   }
   ASSERT_TRUE(pair.world().run_until(
-      [&] { return std::ranges::all_of(ios, [](const auto& io) { return io->completions == 1 && !io->result; }); }, 10s));
+      [&] {
+        return std::ranges::all_of(
+            ios, [](const auto& io) { return io->completions == 1 && !io->result; });
+      },
+      10s));
 }
 
 TEST(Session, SpreadsRequestsOverSeveralPathsAndSurvivesTheLossOfOne) {
@@ -232,7 +242,10 @@ TEST(Session, SpreadsRequestsOverSeveralPathsAndSurvivesTheLossOfOne) {
         pair.submit(*ios.back(), i % 2);
       }
       return pair.world().run_until(
-          [&] { return std::ranges::all_of(ios, [](const auto& io) { return io->completions == 1; }); }, 10s);
+          [&] {
+            return std::ranges::all_of(ios, [](const auto& io) { return io->completions == 1; });
+          },
+          10s);
     };
     ASSERT_TRUE(run_some());
     EXPECT_GT(pair.session().paths()[0].writes, 2U);

@@ -22,7 +22,8 @@ Channel::Channel(LaneImpl& lane, Loop& home, ChannelHandler& handler, ChannelCou
 
 // Connection 0 does not know yet what the server grants; its share is bounded by a constant.
 std::uint32_t Channel::receives() const {
-  // An answer takes one receive; with key refresh a fabric without send_imm spends two; an invalidation, one.
+  // An answer takes one receive; with key refresh a fabric without send_imm spends two; an
+  // invalidation, one.
   return permits_.count * (limits_.new_rkey ? 3 : 2) + kSpareReceives;
 }
 
@@ -77,7 +78,8 @@ bool Channel::post_receives() {
 void Channel::on_connected(std::span<const std::byte> private_data) {
   if (closing_) return;
   if (lane_.cid() != 0 && !post_receives()) return;
-  tell([cid = lane_.cid(), accept = std::vector<std::byte>(private_data.begin(), private_data.end()),
+  tell([cid = lane_.cid(),
+        accept = std::vector<std::byte>(private_data.begin(), private_data.end()),
         address = fabric::PathAddress{connection_->local_address(), connection_->peer_address()}](
            ChannelHandler& handler) { handler.on_channel_connected(cid, accept, address); });
 }
@@ -86,25 +88,28 @@ void Channel::on_rejected(std::span<const std::byte> private_data) {
   if (!error_) error_ = wire::parse_connect_reject(private_data);
 }
 
-void Channel::send_info(const std::string& name, const wire::ConnectAccept& limits, const PermitRange& permits) {
+void Channel::send_info(const std::string& name, const wire::ConnectAccept& limits,
+                        const PermitRange& permits) {
   if (closing_) return;
   prepare(limits, permits);
-  // The first message from the server is the info response; everything after it finds receives as well.
+  // The first message from the server is the info response; everything after it finds receives as
+  // well.
   info_response_.resize(wire::info_response_size(limits.queue_depth));
-  if (auto error = connection_->post_receive(info_response_, kInfoReceiveCookie)) return fail(error);
+  if (auto error = connection_->post_receive(info_response_, kInfoReceiveCookie))
+    return fail(error);
   if (!post_receives()) return;
   info_request_ = wire::encode_info_request(name);
   const auto bytes = wire::bytes_of(info_request_);
   const iovec local{const_cast<std::byte*>(bytes.data()), bytes.size()};
-  const fabric::Work work{.op = fabric::Work::Op::send, .local = {&local, 1}, .cookie = kInfoSentCookie};
+  const fabric::Work work{
+      .op = fabric::Work::Op::send, .local = {&local, 1}, .cookie = kInfoSentCookie};
   if (auto error = connection_->post({&work, 1})) fail(error);
 }
 
 void Channel::on_info(const fabric::ReceiveEvent& event) {
   if (event.kind != fabric::ReceiveEvent::Kind::send) return fail(Errc::protocol_violation);
-  tell([bytes = std::vector<std::byte>(event.bytes.begin(), event.bytes.end())](ChannelHandler& handler) {
-    handler.on_info_response(bytes);
-  });
+  tell([bytes = std::vector<std::byte>(event.bytes.begin(), event.bytes.end())](
+           ChannelHandler& handler) { handler.on_info_response(bytes); });
 }
 
 void Channel::activate(std::vector<wire::RemoteChunk> chunks, const SessionLimits& limits) {
@@ -187,7 +192,8 @@ void Channel::send_heartbeat(std::uint32_t immediate) {
 }
 
 void Channel::post_heartbeat(std::uint32_t immediate) {
-  const fabric::Work work{.op = fabric::Work::Op::write_imm, .immediate = immediate, .cookie = kHeartbeatCookie};
+  const fabric::Work work{
+      .op = fabric::Work::Op::write_imm, .immediate = immediate, .cookie = kHeartbeatCookie};
   if (auto error = connection_->post({&work, 1})) return fail(error);
   ++heartbeats_posted_;
 }

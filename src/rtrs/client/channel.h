@@ -1,7 +1,8 @@
 #pragma once
-// One connection of a client path, from connect to closed, and the requests in flight on it. Lives on its
-// lane's loop; the path, on the home loop, commands it by posted calls and hears of it the same way. Owned by
-// the path, which destroys it after on_channel_released: by then it is plain memory on every loop.
+// One connection of a client path, from connect to closed, and the requests in flight on it. Lives
+// on its lane's loop; the path, on the home loop, commands it by posted calls and hears of it the
+// same way. Owned by the path, which destroys it after on_channel_released: by then it is plain
+// memory on every loop.
 
 #include <array>
 #include <memory>
@@ -24,7 +25,8 @@ class ChannelHandler {
                                     const fabric::PathAddress& address) = 0;
   virtual void on_info_response(const std::vector<std::byte>& bytes) = 0;  // connection 0
   virtual void on_channel_active(std::uint16_t cid) = 0;
-  virtual void on_heartbeat_answer() = 0;  // connection 0; called directly, its loop is the home loop
+  virtual void
+  on_heartbeat_answer() = 0;  // connection 0; called directly, its loop is the home loop
   // The fabric let go of everything of this channel. Requests in flight are still held.
   virtual void on_channel_closed(std::uint16_t cid, std::error_code why) = 0;
   virtual void on_channel_released(std::uint16_t cid) = 0;  // they have been completed
@@ -46,7 +48,8 @@ class Channel final : private fabric::ConnectionHandler {
 
   // Commands, on the lane's loop.
   void connect(const ConnectCommand& command);
-  void send_info(const std::string& name, const wire::ConnectAccept& limits, const PermitRange& permits);
+  void send_info(const std::string& name, const wire::ConnectAccept& limits,
+                 const PermitRange& permits);
   void activate(std::vector<wire::RemoteChunk> chunks, const SessionLimits& limits);
   void close(std::error_code why, bool graceful);
   void release(std::error_code why);  // after on_channel_closed: completes what was in flight
@@ -60,10 +63,10 @@ class Channel final : private fabric::ConnectionHandler {
  private:
   struct Entry {
     Request* request = nullptr;
-    int error = 0;          // the server's answer
-    bool sent = false;      // the fabric has no use for our memory any more
+    int error = 0;      // the server's answer
+    bool sent = false;  // the fabric has no use for our memory any more
     bool answered = false;
-    bool exposed = false;   // the peer may write into the request's data
+    bool exposed = false;  // the peer may write into the request's data
   };
   static constexpr std::size_t kSlotSize = 128;  // RTRS message, with a small user message in front
 
@@ -103,12 +106,13 @@ class Channel final : private fabric::ConnectionHandler {
   wire::ConnectAccept limits_;
   PermitRange permits_;
   wire::RequestImmediate immediate_{1};
-  std::vector<Entry> entries_;              // by lane-local permit
-  std::vector<wire::RemoteChunk> chunks_;   // the same
-  std::vector<std::byte> slots_;            // the same, kSlotSize each
-  std::vector<iovec> iovecs_;               // of the request being sent
+  std::vector<Entry> entries_;             // by lane-local permit
+  std::vector<wire::RemoteChunk> chunks_;  // the same
+  std::vector<std::byte> slots_;           // the same, kSlotSize each
+  std::vector<iovec> iovecs_;              // of the request being sent
 
-  std::vector<std::array<std::byte, sizeof(wire::layout::RkeyResponse)>> key_buffers_;  // by receive
+  std::vector<std::array<std::byte, sizeof(wire::layout::RkeyResponse)>>
+      key_buffers_;  // by receive
   std::optional<std::array<std::byte, sizeof(wire::layout::RkeyResponse)>> pending_key_;
   wire::layout::InfoRequest info_request_{};
   std::vector<std::byte> info_response_;

@@ -42,7 +42,8 @@ std::error_code Channel::send(Request& request, std::uint32_t permit) {
     iovecs_.push_back({const_cast<std::byte*>(request.message.data()), usr_len});
   }
   if (read) {
-    const auto message = exposed ? wire::encode_read(usr_len, target, false) : wire::encode_read(usr_len);
+    const auto message =
+        exposed ? wire::encode_read(usr_len, target, false) : wire::encode_read(usr_len);
     std::memcpy(slot + used, message.bytes.data(), message.size);
     used += message.size;
   } else {
@@ -69,7 +70,8 @@ std::error_code Channel::send(Request& request, std::uint32_t permit) {
 
 void Channel::on_immediate(std::uint32_t immediate) {
   const auto type = wire::immediate_type(immediate);
-  if (pending_key_ && type != wire::ImmediateType::io_response) return fail(Errc::protocol_violation);
+  if (pending_key_ && type != wire::ImmediateType::io_response)
+    return fail(Errc::protocol_violation);
   switch (type) {
     case wire::ImmediateType::io_response:
       if (!pending_key_) return on_response(immediate, {});
@@ -86,13 +88,14 @@ void Channel::on_immediate(std::uint32_t immediate) {
       return;
     // We never ask for an invalidation and we are no server.
     case wire::ImmediateType::io_response_invalidated:
-    case wire::ImmediateType::io_request: return fail(Errc::protocol_violation);
+    case wire::ImmediateType::io_request:
+      return fail(Errc::protocol_violation);
   }
   // Other types are for peers that know them.
 }
 
-// With key refresh an answer brings the chunk's next key: in one message where the fabric has send_imm, else
-// as a send with the immediate right behind it. Nothing else may be sent to us.
+// With key refresh an answer brings the chunk's next key: in one message where the fabric has
+// send_imm, else as a send with the immediate right behind it. Nothing else may be sent to us.
 void Channel::on_send(std::span<const std::byte> bytes, const fabric::ReceiveEvent& event) {
   if (!limits_.new_rkey || event.invalidated_key != 0) return fail(Errc::protocol_violation);
   if (event.kind == fabric::ReceiveEvent::Kind::send_with_immediate) {
@@ -101,7 +104,8 @@ void Channel::on_send(std::span<const std::byte> bytes, const fabric::ReceiveEve
     }
     return on_response(event.immediate, bytes);
   }
-  if (pending_key_ || lane_.fabric().capabilities().send_imm || bytes.size() != sizeof(*pending_key_)) {
+  if (pending_key_ || lane_.fabric().capabilities().send_imm ||
+      bytes.size() != sizeof(*pending_key_)) {
     return fail(Errc::protocol_violation);
   }
   std::copy(bytes.begin(), bytes.end(), pending_key_.emplace().begin());

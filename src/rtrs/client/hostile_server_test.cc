@@ -1,4 +1,5 @@
-// A client against servers that break the rules: no fault of theirs harms more than that path (S16).
+// A client against servers that break the rules: no fault of theirs harms more than that path
+// (S16).
 
 #include <gtest/gtest.h>
 
@@ -7,13 +8,16 @@
 namespace rnbd::rtrs::testing {
 namespace {
 
-// Plays a server: every connection of the client is one RawEnd; what it says is the test's to choose.
+// Plays a server: every connection of the client is one RawEnd; what it says is the test's to
+// choose.
 class RawServer final : fabric::ListenHandler {
  public:
-  explicit RawServer(Pair& pair) : pair_(pair), fabric_(pair.server_host().add_fabric(nullptr, pair.options().server_fabric)) {
+  explicit RawServer(Pair& pair)
+      : pair_(pair), fabric_(pair.server_host().add_fabric(nullptr, pair.options().server_fabric)) {
     domain_ = fabric_.create_domain(nullptr).value();
     memory_ = domain_->register_memory({.size = kDepth * kChunk}).value();
-    answer = wire::encode_connect_accept({.queue_depth = kDepth, .max_io_size = kChunk - 4096, .max_hdr_size = 4096});
+    answer = wire::encode_connect_accept(
+        {.queue_depth = kDepth, .max_io_size = kChunk - 4096, .max_hdr_size = 4096});
     const auto span = memory_->remote(0, kDepth * kChunk);
     regions = {{span.address, span.key, kDepth * kChunk}};
     listener_ = fabric_.listen(pair.server_address(), *this).value();
@@ -22,7 +26,8 @@ class RawServer final : fabric::ListenHandler {
     listener_.reset();
     for (auto& end : ends) end->close();
     EXPECT_TRUE(pair_.world().run_until(
-        [&] { return std::ranges::all_of(ends, [](const auto& end) { return !end->connection; }); }, 30s));
+        [&] { return std::ranges::all_of(ends, [](const auto& end) { return !end->connection; }); },
+        30s));
     memory_.reset();
   }
 
@@ -30,12 +35,16 @@ class RawServer final : fabric::ListenHandler {
   static constexpr std::uint32_t kChunk = 16384;
 
   // The number of the request's chunk, from the immediate of the client.
-  static std::uint32_t chunk_of(std::uint32_t immediate) { return wire::RequestImmediate(kDepth).decode(immediate).chunk; }
+  static std::uint32_t chunk_of(std::uint32_t immediate) {
+    return wire::RequestImmediate(kDepth).decode(immediate).chunk;
+  }
   // Where a read wants its answer.
   wire::IoRequest parse(std::uint32_t immediate) {
     const auto [chunk, offset] = wire::RequestImmediate(kDepth).decode(immediate);
     const auto bytes = memory_->bytes().subspan(chunk * kChunk + offset);
-    return wire::parse_io_request(bytes.first(std::min<std::size_t>(bytes.size(), 24)), offset, 4096).value();
+    return wire::parse_io_request(bytes.first(std::min<std::size_t>(bytes.size(), 24)), offset,
+                                  4096)
+        .value();
   }
   void respond(std::uint32_t immediate, int error = 0) {
     ends.back()->immediate(wire::encode_response(chunk_of(immediate), error));
@@ -43,22 +52,24 @@ class RawServer final : fabric::ListenHandler {
 
   wire::layout::ConnectResponse answer;
   std::size_t answer_size = sizeof(answer);
-  int refuse = 0;                           // with this errno
+  int refuse = 0;  // with this errno
   bool mute_info = false;
   std::vector<wire::Descriptor> regions;
-  std::optional<std::vector<std::byte>> info_response;  // instead of a good one
+  std::optional<std::vector<std::byte>> info_response;     // instead of a good one
   std::function<void(RawEnd&, std::uint32_t)> on_request;  // any immediate on connection 1
   std::vector<std::unique_ptr<RawEnd>> ends;
 
  private:
   void on_connect_request(std::unique_ptr<fabric::IncomingConnection> incoming) override {
     if (refuse != 0) {
-      return fabric_.reject(std::move(incoming), wire::bytes_of(wire::encode_connect_reject(refuse)).first(answer_size));
+      return fabric_.reject(std::move(incoming),
+                            wire::bytes_of(wire::encode_connect_reject(refuse)).first(answer_size));
     }
     ends.push_back(std::make_unique<RawEnd>());
     RawEnd& end = *ends.back();
     end.accept(fabric_, *domain_, std::move(incoming), wire::bytes_of(answer).first(answer_size));
-    end.on_event = [this, &end, first = ends.size() % 2 == 1, told = false, seen = std::size_t{0}]() mutable {
+    end.on_event = [this, &end, first = ends.size() % 2 == 1, told = false,
+                    seen = std::size_t{0}]() mutable {
       if (first && !told && !end.sends.empty() && !mute_info) {
         told = true;
         end.send(info_response ? *info_response : wire::encode_info_response(regions));
@@ -175,7 +186,8 @@ TEST_F(HostileServer, S16_BadChunkTablesAreRefused) {
   zero[0].length = 0;
   EXPECT_TRUE(refused(zero));
   EXPECT_TRUE(refused({good[0], good[0]}));
-  EXPECT_TRUE(refused(std::vector<wire::Descriptor>(3, {good[0].address, good[0].key, RawServer::kChunk})));
+  EXPECT_TRUE(
+      refused(std::vector<wire::Descriptor>(3, {good[0].address, good[0].key, RawServer::kChunk})));
   server->regions = good;
   EXPECT_EQ(open(), std::error_code{});
 }
@@ -183,7 +195,8 @@ TEST_F(HostileServer, S16_BadChunkTablesAreRefused) {
 TEST_F(HostileServer, BadInfoResponsesAreRefused) {
   const auto good = wire::encode_info_response(server->regions);
   for (const std::size_t size : {std::size_t{0}, std::size_t{7}, good.size() - 1}) {
-    server->info_response = std::vector<std::byte>(good.begin(), good.begin() + static_cast<std::ptrdiff_t>(size));
+    server->info_response =
+        std::vector<std::byte>(good.begin(), good.begin() + static_cast<std::ptrdiff_t>(size));
     EXPECT_TRUE(open()) << size;
   }
   server->info_response = good;
@@ -204,7 +217,8 @@ TEST_F(HostileServer, SilenceInsteadOfInfoEndsInTheTimeout) {
 TEST_F(HostileServer, ACloseInsteadOfInfoIsToldApart) {
   server->mute_info = true;
   pair.start();
-  ASSERT_TRUE(pair.world().run_until([&] { return server->ends.size() == 2 && !server->ends[0]->sends.empty(); }, 5s));
+  ASSERT_TRUE(pair.world().run_until(
+      [&] { return server->ends.size() == 2 && !server->ends[0]->sends.empty(); }, 5s));
   for (auto& end : server->ends) end->close();
   ASSERT_TRUE(pair.world().run_until([&] { return pair.closed_; }, 5s));
   EXPECT_EQ(pair.why_closed_, Errc::handshake_closed);
@@ -242,9 +256,12 @@ TEST_F(HostileServer, UnexpectedMessagesEndThePath) {
   const std::vector<std::function<void(RawEnd&, std::uint32_t)>> faults = {
       [](RawEnd& end, std::uint32_t) { end.send({}); },
       [](RawEnd& end, std::uint32_t) { end.immediate(0); },  // a request to a client
-      [](RawEnd& end, std::uint32_t imm) { end.immediate(wire::encode_response(RawServer::chunk_of(imm), 0, true)); },
       [](RawEnd& end, std::uint32_t imm) {
-        end.post({.op = fabric::Work::Op::send_imm, .immediate = wire::encode_response(RawServer::chunk_of(imm), 0)});
+        end.immediate(wire::encode_response(RawServer::chunk_of(imm), 0, true));
+      },
+      [](RawEnd& end, std::uint32_t imm) {
+        end.post({.op = fabric::Work::Op::send_imm,
+                  .immediate = wire::encode_response(RawServer::chunk_of(imm), 0)});
       },
   };
   for (const auto& fault : faults) {
@@ -266,7 +283,8 @@ TEST_F(HostileServer, K20_AWriteToTheDataAfterTheAnswerFaults) {
     const auto parsed = server->parse(immediate);
     EXPECT_TRUE(parsed.has_target);
     EXPECT_FALSE(parsed.need_invalidate);
-    const fabric::Work write{.op = fabric::Work::Op::write, .remote = {parsed.target.address, parsed.target.key, 0}};
+    const fabric::Work write{.op = fabric::Work::Op::write,
+                             .remote = {parsed.target.address, parsed.target.key, 0}};
     end.post(write, good);
     end.immediate(wire::encode_response(RawServer::chunk_of(immediate), 0));
     end.post(write, late);
@@ -284,8 +302,9 @@ TEST_F(HostileServer, AWriteBeyondTheDataFaultsAndTouchesNothing) {
   Io io(Direction::read, 0, 1000);
   server->on_request = [&](RawEnd& end, std::uint32_t immediate) {
     const auto parsed = server->parse(immediate);
-    end.post({.op = fabric::Work::Op::write, .remote = {parsed.target.address, parsed.target.key, 0}},
-             std::vector<std::byte>(1001));
+    end.post(
+        {.op = fabric::Work::Op::write, .remote = {parsed.target.address, parsed.target.key, 0}},
+        std::vector<std::byte>(1001));
   };
   pair.submit(io);
   ASSERT_TRUE(pair.world().run_until([&] { return io.completions == 1; }, 5s));
@@ -342,9 +361,11 @@ TEST_F(KeyRefresh, KeysInAnswersAreStoredAndUsed) {
   int answered = 0;
   server->on_request = [&](RawEnd& end, std::uint32_t immediate) {
     const std::uint32_t chunk = RawServer::chunk_of(immediate);
-    const auto key = wire::encode_rkey_response(static_cast<std::uint16_t>(chunk), chunk_keys[chunk]);
+    const auto key =
+        wire::encode_rkey_response(static_cast<std::uint16_t>(chunk), chunk_keys[chunk]);
     ++answered;
-    end.post({.op = fabric::Work::Op::send_imm, .immediate = wire::encode_response(chunk, 0)}, wire::bytes_of(key));
+    end.post({.op = fabric::Work::Op::send_imm, .immediate = wire::encode_response(chunk, 0)},
+             wire::bytes_of(key));
   };
   ASSERT_TRUE(pair.open());
   for (int i = 0; i < 50; ++i) {
@@ -373,7 +394,8 @@ TEST_F(KeyRefresh, AnswersWithoutKeyOrWithAForeignOneEndThePath) {
       if (fault == 0) return end.immediate(wire::encode_response(chunk, 0));
       if (fault == 1) key.chunk = static_cast<std::uint16_t>(chunk ^ 1);
       if (fault == 2) key.type = 3;
-      end.post({.op = fabric::Work::Op::send_imm, .immediate = wire::encode_response(chunk, 0)}, wire::bytes_of(key));
+      end.post({.op = fabric::Work::Op::send_imm, .immediate = wire::encode_response(chunk, 0)},
+               wire::bytes_of(key));
     };
     ASSERT_TRUE(pair.open());
     Io io(Direction::write, 0, 100);
@@ -395,7 +417,8 @@ TEST_F(KeyRefreshInTwoMessages, WorksWhereTheFabricHasNoSendWithImmediate) {
     bool split = false;
     server.on_request = [&](RawEnd& end, std::uint32_t immediate) {
       const std::uint32_t chunk = RawServer::chunk_of(immediate);
-      end.send(wire::bytes_of(wire::encode_rkey_response(static_cast<std::uint16_t>(chunk), server.regions[0].key)));
+      end.send(wire::bytes_of(
+          wire::encode_rkey_response(static_cast<std::uint16_t>(chunk), server.regions[0].key)));
       if (split) end.immediate(wire::kHeartbeatImmediate);  // nothing may come between the two
       end.immediate(wire::encode_response(chunk, 0));
     };

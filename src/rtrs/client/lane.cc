@@ -10,7 +10,8 @@
 namespace rnbd::rtrs::client {
 namespace {
 
-// A request that another lane sends for us. Slow, and only for servers of a depth below the number of lanes.
+// A request that another lane sends for us. Slow, and only for servers of a depth below the number
+// of lanes.
 struct Loan final : Request {
   Loan(Request& request, Loop& loop) : borrowed(request), home(loop) {
     direction = request.direction;
@@ -80,7 +81,9 @@ void LaneImpl::borrow(Request& request) {
 }
 
 bool LaneImpl::fits(const Request& request) const {
-  const std::size_t header = request.direction == Direction::read ? wire::kRtrsMessageMax : sizeof(wire::layout::WriteMessage);
+  const std::size_t header = request.direction == Direction::read
+                                 ? wire::kRtrsMessageMax
+                                 : sizeof(wire::layout::WriteMessage);
   return request.data_length <= limits_.max_io_size &&
          request.message.size() <= std::numeric_limits<std::uint16_t>::max() &&
          request.message.size() + header <= limits_.max_hdr_size;
@@ -102,7 +105,8 @@ Channel& LaneImpl::choose() {
     turn_ = (turn_ + 1) % channels_.size();
     return *channels_[turn_];
   }
-  return **std::ranges::min_element(channels_, {}, [](const Channel* channel) { return channel->inflight(); });
+  return **std::ranges::min_element(channels_, {},
+                                    [](const Channel* channel) { return channel->inflight(); });
 }
 
 void LaneImpl::complete(Request& request, std::uint32_t permit, std::error_code error) {
@@ -122,15 +126,22 @@ void LaneImpl::refuse(Request& request, Refusal why) {
 }
 
 void LaneImpl::run_refused() {
-  // Only those refused before this round: a submitter that tries again at once must not hold the loop.
+  // Only those refused before this round: a submitter that tries again at once must not hold the
+  // loop.
   IntrusiveList<Request> now;
   now.splice_back(refused_);
   while (!now.empty()) {
     Request& request = now.pop_front();
     switch (static_cast<Refusal>(request.state)) {
-      case kTooLong: request.done(request, Errc::too_long); break;
-      case kNotConnected: request.done(request, from_errno(ENOTCONN)); break;
-      case kClosed: request.done(request, Errc::session_closed); break;
+      case kTooLong:
+        request.done(request, Errc::too_long);
+        break;
+      case kNotConnected:
+        request.done(request, from_errno(ENOTCONN));
+        break;
+      case kClosed:
+        request.done(request, Errc::session_closed);
+        break;
     }
   }
 }

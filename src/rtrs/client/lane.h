@@ -1,6 +1,7 @@
 #pragma once
-// The slice of a session on one loop: a fixed range of permits, the channels of the paths that are up, and the
-// requests waiting for a permit. Every method on the lane's loop unless it says otherwise.
+// The slice of a session on one loop: a fixed range of permits, the channels of the paths that are
+// up, and the requests waiting for a permit. Every method on the lane's loop unless it says
+// otherwise.
 
 #include <vector>
 
@@ -26,8 +27,8 @@ class LaneImpl final : public Lane {
   bool connected() const override { return !channels_.empty(); }
   void submit(Request& request) override;
 
-  fabric::Fabric& fabric() { return fabric_; }       // any thread
-  std::uint16_t cid() const { return cid_; }         // any thread
+  fabric::Fabric& fabric() { return fabric_; }  // any thread
+  std::uint16_t cid() const { return cid_; }    // any thread
   bool closed() const { return closed_; }
 
   // The first time gives the lane its permits; they never change.
@@ -35,7 +36,8 @@ class LaneImpl final : public Lane {
   void set_limits(const SessionLimits& limits) { limits_ = limits; }
   void add_channel(Channel& channel);
   void remove_channel(Channel& channel);  // nothing new is sent over it; a no-op if it is not here
-  void close();  // from now on everything ends with session_closed; what waited has ended when it returns
+  void close();  // from now on everything ends with session_closed; what waited has ended when it
+                 // returns
   // Who sends for this lane should there be more lanes than permits. Before the first path is up.
   void set_lender(LaneImpl& lender) { lender_ = &lender; }
 

@@ -26,7 +26,8 @@ void Path::transition(PathState next) {
 
 template <class Call>
 void Path::command(std::size_t cid, Call call) {
-  lanes_[cid]->loop().post([channel = channels_[cid].get(), call = std::move(call)] { call(*channel); });
+  lanes_[cid]->loop().post(
+      [channel = channels_[cid].get(), call = std::move(call)] { call(*channel); });
 }
 
 // ---- Establishment ----
@@ -60,7 +61,8 @@ void Path::open_next_channel() {
       .limits = limits_,
       .permits = cid == 0 ? PermitRange{} : handler_.permits_of(request.cid),
   };
-  channels_.push_back(std::make_unique<Channel>(*lanes_[cid], home_, static_cast<ChannelHandler&>(*this), counters_[cid]));
+  channels_.push_back(std::make_unique<Channel>(
+      *lanes_[cid], home_, static_cast<ChannelHandler&>(*this), counters_[cid]));
   command(cid, [parameters](Channel& channel) { channel.connect(parameters); });
 }
 
@@ -94,7 +96,9 @@ void Path::on_info_response(const std::vector<std::byte>& bytes) {
     const PermitRange permits = handler_.permits_of(static_cast<std::uint16_t>(cid));
     const auto first = chunks->begin() + permits.first;
     command(cid, [slice = std::vector<wire::RemoteChunk>(first, first + permits.count),
-                  limits = handler_.session_limits()](Channel& channel) { channel.activate(slice, limits); });
+                  limits = handler_.session_limits()](Channel& channel) {
+      channel.activate(slice, limits);
+    });
   }
 }
 
@@ -113,8 +117,8 @@ void Path::up() {
   ever_connected_ = true;
   transition(PathState::connected);
   heartbeat_.start();
-  log_info("<{}> path {} connected: {} connections, queue depth {}, max io {}", options_.session_name, name_,
-           lanes_.size(), limits_.queue_depth, limits_.max_io_size);
+  log_info("<{}> path {} connected: {} connections, queue depth {}, max io {}",
+           options_.session_name, name_, lanes_.size(), limits_.queue_depth, limits_.max_io_size);
   handler_.on_path_connected(*this);
 }
 
@@ -135,8 +139,8 @@ void Path::fail(std::error_code why) {
   }
   // The same cause again and again is worth one line.
   if (why != logged_error_) {
-    log_warning("<{}> path {} {}: {}", options_.session_name, name_, was_up_ ? "lost" : "not connected",
-                why.message());
+    log_warning("<{}> path {} {}: {}", options_.session_name, name_,
+                was_up_ ? "lost" : "not connected", why.message());
     logged_error_ = why;
   }
   tear_down(why, false);
@@ -147,10 +151,12 @@ void Path::close(std::error_code why) {
     case PathState::connecting:
     case PathState::connecting_error:
     case PathState::connected:
-    case PathState::reconnecting: break;
+    case PathState::reconnecting:
+      break;
     case PathState::closing:
     case PathState::closed:
-    case PathState::dead: return;
+    case PathState::dead:
+      return;
   }
   transition(PathState::closing);
   if (tearing_down_) {
@@ -174,11 +180,14 @@ void Path::tear_down(std::error_code why, bool graceful) {
 void Path::on_channel_closed(std::uint16_t, std::error_code why) {
   ++closed_;
   const bool in_info = state_ == PathState::connecting && info_sent_;
-  if (in_info && (why == Errc::peer_closed || why == std::errc::connection_reset)) why = Errc::handshake_closed;
+  if (in_info && (why == Errc::peer_closed || why == std::errc::connection_reset))
+    why = Errc::handshake_closed;
   fail(why);
   if (closed_ < channels_.size()) return;
-  // Not before the last connection is gone: until then a request may still be taking effect somewhere.
-  const std::error_code fate = state_ == PathState::closing ? Errc::session_closed : Errc::path_lost;
+  // Not before the last connection is gone: until then a request may still be taking effect
+  // somewhere.
+  const std::error_code fate =
+      state_ == PathState::closing ? Errc::session_closed : Errc::path_lost;
   for (std::size_t cid = 0; cid < channels_.size(); ++cid) {
     command(cid, [fate](Channel& channel) { channel.release(fate); });
   }
@@ -224,8 +233,8 @@ void Path::after_failure() {
   retry_later();
 }
 
-// The first retry comes quickly, as most losses are short; then the delay doubles up to its maximum. A little
-// randomness keeps many clients of one server apart.
+// The first retry comes quickly, as most losses are short; then the delay doubles up to its
+// maximum. A little randomness keeps many clients of one server apart.
 void Path::retry_later() {
   Duration delay = options_.reconnect_delay / 8;
   if (attempts_ > 0) {

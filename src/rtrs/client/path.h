@@ -1,9 +1,9 @@
 #pragma once
-// One path of a session: its connections to one server address, from connect to close and back. A state
-// machine on the home loop; the table of its moves is in path_state.h. An attempt opens the connections one
-// after the other, exchanges the info messages and hands each lane its chunks; the end of an attempt waits
-// until the fabric let go of every connection, then lets the lanes complete what was in flight, then retries.
-// Destroy only when closed.
+// One path of a session: its connections to one server address, from connect to close and back. A
+// state machine on the home loop; the table of its moves is in path_state.h. An attempt opens the
+// connections one after the other, exchanges the info messages and hands each lane its chunks; the
+// end of an attempt waits until the fabric let go of every connection, then lets the lanes complete
+// what was in flight, then retries. Destroy only when closed.
 
 #include <memory>
 #include <vector>
@@ -24,8 +24,10 @@ class PathHandler {
   virtual PermitRange permits_of(std::uint16_t cid) const = 0;
   virtual SessionLimits session_limits() const = 0;
   virtual void on_path_connected(Path& path) = 0;
-  virtual void on_path_lost(Path& path, std::error_code why) = 0;    // was connected; requests are completed
-  virtual void on_path_failed(Path& path, std::error_code why) = 0;  // an attempt failed; a retry follows
+  virtual void on_path_lost(Path& path,
+                            std::error_code why) = 0;  // was connected; requests are completed
+  virtual void on_path_failed(Path& path,
+                              std::error_code why) = 0;  // an attempt failed; a retry follows
   virtual void on_path_closed(Path& path, std::error_code why) = 0;  // final
   virtual void on_path_state() = 0;
 };
@@ -35,7 +37,8 @@ struct PathOptions {
   fabric::PathAddress address;
   Uuid paths_uuid{};
   Uuid sess_uuid{};
-  bool first_conn = false;  // the server may create the session for connection 0 of the first attempt
+  bool first_conn =
+      false;  // the server may create the session for connection 0 of the first attempt
   HeartbeatOptions heartbeat;
   Duration connect_timeout{};
   Duration reconnect_delay{};
@@ -45,7 +48,8 @@ struct PathOptions {
 
 class Path final : private ChannelHandler, private HeartbeatHandler {
  public:
-  // lanes[cid] is the lane of connection cid; lanes[0] lives on the home loop. All outlive the path.
+  // lanes[cid] is the lane of connection cid; lanes[0] lives on the home loop. All outlive the
+  // path.
   Path(std::vector<LaneImpl*> lanes, Random& random, PathHandler& handler, PathOptions options);
 
   void connect();                   // the first attempt
@@ -87,7 +91,7 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   std::string name_;
   std::unique_ptr<ChannelCounters[]> counters_;  // by cid; they outlive the attempts
   Heartbeat heartbeat_;
-  Timer timer_;            // connecting: the info response; reconnecting: the next attempt
+  Timer timer_;  // connecting: the info response; reconnecting: the next attempt
   Task torn_down_task_ = Task::of<&Path::torn_down>(this);
 
   PathState state_ = PathState::connecting;
@@ -95,7 +99,7 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   std::error_code logged_error_;
   bool first_conn_;
   std::uint16_t recon_cnt_ = 0;
-  int attempts_ = 0;       // since the last success
+  int attempts_ = 0;  // since the last success
   std::uint64_t reconnects_ = 0;
   std::uint64_t reconnect_failures_ = 0;
   bool ever_connected_ = false;

@@ -9,9 +9,10 @@
 
 namespace rnbd::rtrs::client {
 
-inline constexpr std::array kPathStates{PathState::connecting, PathState::connected,
-                                        PathState::connecting_error, PathState::reconnecting,
-                                        PathState::closing, PathState::closed, PathState::dead};
+inline constexpr std::array kPathStates{
+    PathState::connecting,   PathState::connected, PathState::connecting_error,
+    PathState::reconnecting, PathState::closing,   PathState::closed,
+    PathState::dead};
 
 struct PathMove {
   PathState from;

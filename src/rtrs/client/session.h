@@ -1,10 +1,11 @@
 #pragma once
-// The client end of one RTRS session: a server seen through one or more paths. The session and its paths live
-// on the home loop; requests are submitted to a Lane, one per loop, each with a fixed slice of the permits
-// and one connection of every path. Nothing on the data path is shared between lanes.
+// The client end of one RTRS session: a server seen through one or more paths. The session and its
+// paths live on the home loop; requests are submitted to a Lane, one per loop, each with a fixed
+// slice of the permits and one connection of every path. Nothing on the data path is shared between
+// lanes.
 //
-// Connection 0 of a path (the service connection) lives on the home loop and carries the info exchange,
-// heartbeats and administrative messages; IO connection k+1 lives on the loop of lane k.
+// Connection 0 of a path (the service connection) lives on the home loop and carries the info
+// exchange, heartbeats and administrative messages; IO connection k+1 lives on the loop of lane k.
 
 #include <sys/uio.h>
 
@@ -23,15 +24,17 @@
 
 namespace rnbd::rtrs::client {
 
-// One request: intrusive, the submitter's, reused for ever. Fill the first part, submit, wait for done.
+// One request: intrusive, the submitter's, reused for ever. Fill the first part, submit, wait for
+// done.
 struct Request : ListNode {
   Direction direction = Direction::read;
   std::span<const std::byte> message;  // user message; at most max_hdr_size less the RTRS message
   std::span<const iovec> data;         // to be written, or where the answer goes
   std::uint32_t data_length = 0;       // bytes of `data`; at most max_io_size
-  // Called once, from the lane's loop. No error: the server answered 0 (and all read data is in place).
-  // generic_category: the server's errno. Errc::path_lost: sent, fate unknown. ENOTCONN: never sent, no path.
-  // Errc::too_long: never sent. By then neither the fabric nor the peer can touch `message` or `data`.
+  // Called once, from the lane's loop. No error: the server answered 0 (and all read data is in
+  // place). generic_category: the server's errno. Errc::path_lost: sent, fate unknown. ENOTCONN:
+  // never sent, no path. Errc::too_long: never sent. By then neither the fabric nor the peer can
+  // touch `message` or `data`.
   void (*done)(Request& request, std::error_code error) = nullptr;
 
   // The lane's.
@@ -44,8 +47,8 @@ class Lane {
  public:
   virtual ~Lane() = default;
   virtual Loop& loop() = 0;
-  // Requests this lane can have in flight; 0 until the session was connected once. Still 0 then: more lanes
-  // than permits; another lane sends for this one.
+  // Requests this lane can have in flight; 0 until the session was connected once. Still 0 then:
+  // more lanes than permits; another lane sends for this one.
   virtual std::uint32_t permits() const = 0;
   virtual bool connected() const = 0;
   // Takes the request until done; waits in order for a permit. Never calls done from inside.
@@ -53,31 +56,37 @@ class Lane {
 };
 
 enum class PathState : std::uint8_t {
-  connecting, connected, connecting_error, reconnecting, closing, closed, dead
+  connecting,
+  connected,
+  connecting_error,
+  reconnecting,
+  closing,
+  closed,
+  dead
 };
 const char* path_state_name(PathState state);
 
 // For people: a copy, taken on the home loop.
 struct PathInfo {
-  fabric::PathAddress address;    // as configured
-  std::string name;               // "<src>@<dst>" with real addresses once connected
+  fabric::PathAddress address;  // as configured
+  std::string name;             // "<src>@<dst>" with real addresses once connected
   PathState state = PathState::connecting;
-  std::string fabric;             // "iwarp", ...
-  std::error_code last_error;     // why it is not connected
-  Duration latency{};             // of the last heartbeat
+  std::string fabric;          // "iwarp", ...
+  std::error_code last_error;  // why it is not connected
+  Duration latency{};          // of the last heartbeat
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, inflight = 0;
   std::uint64_t reconnects = 0, reconnect_failures = 0;
 };
 
 struct SessionOptions {
-  std::string name;                          // 1..254 bytes, without '/' and '.'
-  std::vector<fabric::PathAddress> paths;    // at least one
+  std::string name;                        // 1..254 bytes, without '/' and '.'
+  std::vector<fabric::PathAddress> paths;  // at least one
   HeartbeatOptions heartbeat{};
-  Duration connect_timeout = std::chrono::seconds(5);    // per connection, and for the info response
-  Duration reconnect_delay = std::chrono::seconds(1);    // first delay; doubles up to the maximum
+  Duration connect_timeout = std::chrono::seconds(5);  // per connection, and for the info response
+  Duration reconnect_delay = std::chrono::seconds(1);  // first delay; doubles up to the maximum
   Duration reconnect_delay_max = std::chrono::seconds(30);
-  int max_reconnect_attempts = -1;           // -1: for ever
-  std::uint32_t poll_connections = 0;        // extra connections announced (kernel: nr_poll_queues)
+  int max_reconnect_attempts = -1;     // -1: for ever
+  std::uint32_t poll_connections = 0;  // extra connections announced (kernel: nr_poll_queues)
   PathPolicy policy = PathPolicy::min_inflight;
 };
 
@@ -87,20 +96,20 @@ class SessionHandler {
   virtual ~SessionHandler() = default;
   // The first path is up: at open, and again after every total loss. Lanes take requests.
   virtual void on_session_connected() = 0;
-  // The last path was lost. Every request in flight has been, or is being, completed with path_lost on its
-  // lane. Reconnecting goes on by itself.
+  // The last path was lost. Every request in flight has been, or is being, completed with path_lost
+  // on its lane. Reconnecting goes on by itself.
   virtual void on_session_disconnected(std::error_code why) = 0;
   // After close(), or when open() failed (`why`), or when reconnecting was given up. Last call.
   virtual void on_session_closed(std::error_code why) = 0;
   virtual void on_path_changed() {}
 };
 
-// Create, use and destroy on the home loop; destroy after on_session_closed (also from inside it), when every
-// request submitted to a lane is done.
+// Create, use and destroy on the home loop; destroy after on_session_closed (also from inside it),
+// when every request submitted to a lane is done.
 class Session {
  public:
-  // Lane k lives on fabrics[k]'s loop; the home loop is fabrics[home]'s. All borrowed, all outlive it.
-  // EINVAL for a bad name or no path.
+  // Lane k lives on fabrics[k]'s loop; the home loop is fabrics[home]'s. All borrowed, all outlive
+  // it. EINVAL for a bad name or no path.
   static Result<std::unique_ptr<Session>> create(std::span<fabric::Fabric* const> fabrics,
                                                  std::size_t home, Random& random,
                                                  SessionHandler& handler, SessionOptions options);
@@ -113,7 +122,7 @@ class Session {
   virtual Lane& lane(std::size_t index) = 0;  // may be called anywhere; use it on its own loop
   virtual Lane& service_lane() = 0;           // administrative messages; on the home loop
   virtual std::vector<PathInfo> paths() const = 0;
-  virtual const Uuid& uuid() const = 0;       // paths_uuid
+  virtual const Uuid& uuid() const = 0;  // paths_uuid
 };
 
 }  // namespace rnbd::rtrs::client

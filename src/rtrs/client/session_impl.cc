@@ -6,13 +6,13 @@
 
 namespace rnbd::rtrs::client {
 
-Result<std::unique_ptr<Session>> Session::create(std::span<fabric::Fabric* const> fabrics, std::size_t home,
-                                                 Random& random, SessionHandler& handler,
-                                                 SessionOptions options) {
+Result<std::unique_ptr<Session>> Session::create(std::span<fabric::Fabric* const> fabrics,
+                                                 std::size_t home, Random& random,
+                                                 SessionHandler& handler, SessionOptions options) {
   const std::size_t connections = 1 + fabrics.size() + options.poll_connections;
   if (!wire::valid_session_name(options.name) || options.paths.empty() ||
-      options.paths.size() > wire::kPathsPerSessionMax || fabrics.empty() || home >= fabrics.size() ||
-      connections > wire::kConnectionsPerPathMax) {
+      options.paths.size() > wire::kPathsPerSessionMax || fabrics.empty() ||
+      home >= fabrics.size() || connections > wire::kConnectionsPerPathMax) {
     return fail_errno(EINVAL);
   }
   return std::make_unique<SessionImpl>(fabrics, home, random, handler, std::move(options));
@@ -26,12 +26,13 @@ SessionImpl::SessionImpl(std::span<fabric::Fabric* const> fabrics, std::size_t h
       handler_(handler),
       uuid_(random.uuid()) {
   const auto add_lane = [this](fabric::Fabric& fabric) {
-    lanes_.push_back(
-        std::make_unique<LaneImpl>(fabric, static_cast<std::uint16_t>(lanes_.size()), options_.policy));
+    lanes_.push_back(std::make_unique<LaneImpl>(fabric, static_cast<std::uint16_t>(lanes_.size()),
+                                                options_.policy));
   };
   add_lane(*fabrics[home]);
   for (fabric::Fabric* fabric : fabrics) add_lane(*fabric);
-  for (std::uint32_t i = 0; i < options_.poll_connections; ++i) add_lane(*fabrics[i % fabrics.size()]);
+  for (std::uint32_t i = 0; i < options_.poll_connections; ++i)
+    add_lane(*fabrics[i % fabrics.size()]);
 
   for (const auto& lane : lanes_) lane->set_lender(*lanes_[1]);  // the first to get a permit
   std::vector<LaneImpl*> lanes;
@@ -121,7 +122,8 @@ void SessionImpl::on_path_failed(Path&, std::error_code why) {
 
 void SessionImpl::on_path_closed(Path&, std::error_code why) {
   ++paths_closed_;
-  if (paths_closed_ == paths_.size() && state_ == State::open) return shut_down(why);  // all given up
+  if (paths_closed_ == paths_.size() && state_ == State::open)
+    return shut_down(why);  // all given up
   maybe_closed();
 }
 
@@ -144,7 +146,8 @@ void SessionImpl::shut_down(std::error_code why) {
 }
 
 void SessionImpl::maybe_closed() {
-  if (state_ != State::closing || lanes_closed_ < lanes_.size() || paths_closed_ < paths_.size()) return;
+  if (state_ != State::closing || lanes_closed_ < lanes_.size() || paths_closed_ < paths_.size())
+    return;
   state_ = State::closed;
   home_.defer(closed_task_);
 }

@@ -1,5 +1,6 @@
 #pragma once
-// The session: its lanes, its paths, and what the paths together mean to the user. On the home loop.
+// The session: its lanes, its paths, and what the paths together mean to the user. On the home
+// loop.
 
 #include <memory>
 #include <string>
@@ -25,7 +26,8 @@ class SessionImpl final : public Session, private PathHandler {
   const Uuid& uuid() const override { return uuid_; }
 
  private:
-  // opening: paths are brought up one after the other. open: at least one came up. closing: all come down.
+  // opening: paths are brought up one after the other. open: at least one came up. closing: all
+  // come down.
   enum class State { idle, opening, open, closing, closed };
 
   std::error_code agree(const wire::ConnectAccept& accept) override;

@@ -12,15 +12,16 @@ constexpr std::uint64_t kInfoSentCookie = std::uint64_t{2} << 32;
 constexpr std::uint64_t kPlainReceiveCookie = 0;
 constexpr std::uint64_t kInfoReceiveCookie = 1;
 
-constexpr std::uint32_t kItemsPerResponse = 3;         // data, invalidation, immediate
-constexpr std::uint32_t kResponsesQueuedMax = 512;     // more wait in our own list
+constexpr std::uint32_t kItemsPerResponse = 3;      // data, invalidation, immediate
+constexpr std::uint32_t kResponsesQueuedMax = 512;  // more wait in our own list
 constexpr std::uint32_t kHeartbeatsPostedMax = 4;
-constexpr std::uint32_t kSpareReceives = 16;           // heartbeats and their answers
+constexpr std::uint32_t kSpareReceives = 16;  // heartbeats and their answers
 
 }  // namespace
 
-Channel::Channel(fabric::Fabric& fabric, std::size_t loop_index, std::uint16_t cid, PathShared& shared,
-                 Loop& control, ChannelHandler& handler, std::unique_ptr<fabric::IncomingConnection> incoming)
+Channel::Channel(fabric::Fabric& fabric, std::size_t loop_index, std::uint16_t cid,
+                 PathShared& shared, Loop& control, ChannelHandler& handler,
+                 std::unique_ptr<fabric::IncomingConnection> incoming)
     : fabric_(fabric),
       loop_index_(loop_index),
       cid_(cid),
@@ -52,7 +53,8 @@ void Channel::accept() {
 // All that an honest client can ever send before it hears from us again finds its receive posted.
 bool Channel::post_receives() {
   if (cid_ == 0) {
-    if (auto error = connection_->post_receive(info_request_, kInfoReceiveCookie)) return fail(error), false;
+    if (auto error = connection_->post_receive(info_request_, kInfoReceiveCookie))
+      return fail(error), false;
   }
   for (std::uint32_t i = 0; i < shared_.options.queue_depth + kSpareReceives; ++i) {
     if (auto error = connection_->post_receive({}, kPlainReceiveCookie)) return fail(error), false;
@@ -65,7 +67,8 @@ void Channel::send_info_response(std::vector<std::byte> bytes) {
   heartbeat_.start();
   info_response_ = std::move(bytes);
   const iovec local{info_response_.data(), info_response_.size()};
-  const fabric::Work work{.op = fabric::Work::Op::send, .local = {&local, 1}, .cookie = kInfoSentCookie};
+  const fabric::Work work{
+      .op = fabric::Work::Op::send, .local = {&local, 1}, .cookie = kInfoSentCookie};
   if (auto error = connection_->post({&work, 1})) fail(error);
 }
 
@@ -103,7 +106,8 @@ void Channel::on_closed(std::error_code why) {
   maybe_finished();
 }
 
-// Not before the path's close has come: it is the last that is posted to this loop for this channel.
+// Not before the path's close has come: it is the last that is posted to this loop for this
+// channel.
 void Channel::maybe_finished() {
   if (!closed_ || !last_command_seen_ || outstanding_ != 0) return;
   tell([cid = cid_](ChannelHandler& handler) { handler.on_channel_finished(cid); });
@@ -124,9 +128,8 @@ void Channel::on_receive(const fabric::ReceiveEvent& event) {
   counters_.received.add();
   if (event.cookie == kInfoReceiveCookie) {
     if (event.kind != Kind::send) return fail(Errc::protocol_violation);
-    tell([bytes = std::vector<std::byte>(event.bytes.begin(), event.bytes.end())](ChannelHandler& handler) {
-      handler.on_info_request(bytes);
-    });
+    tell([bytes = std::vector<std::byte>(event.bytes.begin(), event.bytes.end())](
+             ChannelHandler& handler) { handler.on_info_request(bytes); });
     return;
   }
   // Beyond the info request a client sends nothing but immediates.
@@ -137,7 +140,8 @@ void Channel::on_receive(const fabric::ReceiveEvent& event) {
 
 void Channel::on_immediate(std::uint32_t immediate) {
   switch (wire::immediate_type(immediate)) {
-    case wire::ImmediateType::io_request: return on_request(immediate);
+    case wire::ImmediateType::io_request:
+      return on_request(immediate);
     case wire::ImmediateType::heartbeat:
       if (cid_ == 0) queue_heartbeat(wire::kHeartbeatAckImmediate);
       return;
@@ -145,7 +149,8 @@ void Channel::on_immediate(std::uint32_t immediate) {
       heartbeat_.on_answer();
       return;
     case wire::ImmediateType::io_response:
-    case wire::ImmediateType::io_response_invalidated: return fail(Errc::protocol_violation);
+    case wire::ImmediateType::io_response_invalidated:
+      return fail(Errc::protocol_violation);
   }
   // Other types are for peers that know them.
 }
@@ -154,13 +159,15 @@ void Channel::on_request(std::uint32_t immediate) {
   if (!shared_.gate.open()) return fail(Errc::protocol_violation);
   Chunks& chunks = *shared_.chunks;
   const auto [chunk, offset] = immediate_.decode(immediate);
-  if (chunk >= chunks.count() || offset >= chunks.chunk_size()) return fail(Errc::protocol_violation);
+  if (chunk >= chunks.count() || offset >= chunks.chunk_size())
+    return fail(Errc::protocol_violation);
   if (!chunks.acquire(chunk)) return fail(Errc::protocol_violation);
   // The peer may still be able to write here: copy once, then look only at the copy.
   std::array<std::byte, wire::kRtrsMessageMax> header;
   const std::size_t size = std::min<std::size_t>(header.size(), chunks.chunk_size() - offset);
   std::copy_n(chunks.bytes(chunk).begin() + offset, size, header.begin());
-  const auto parsed = wire::parse_io_request(std::span(header).first(size), offset, shared_.options.header_size);
+  const auto parsed =
+      wire::parse_io_request(std::span(header).first(size), offset, shared_.options.header_size);
   if (!parsed) return fail(parsed.error());
 
   RequestImpl& request = shared_.requests->slot(chunk);
@@ -177,8 +184,9 @@ bool Channel::take(RequestImpl& request, std::uint32_t chunk, const wire::IoRequ
   request.channel_ = this;
   request.chunk_ = chunk;
   request.direction_ = parsed.read ? Direction::read : Direction::write;
-  std::byte* const copy = parsed.usr_len <= RequestImpl::kUsualMessage ? request.message_copy_.data()
-                                                                       : shared_.requests->long_message(chunk);
+  std::byte* const copy = parsed.usr_len <= RequestImpl::kUsualMessage
+                              ? request.message_copy_.data()
+                              : shared_.requests->long_message(chunk);
   std::copy_n(bytes.begin() + parsed.data_length, parsed.usr_len, copy);
   request.message_ = {copy, parsed.usr_len};
   request.data_ = bytes.first(parsed.data_length);
@@ -210,7 +218,8 @@ void Channel::respond(RequestImpl& request, int error) {
 }
 
 void Channel::post_waiting() {
-  while (!closing_ && !waiting_.empty() && credits_ >= kItemsPerResponse) post_response(waiting_.pop_front());
+  while (!closing_ && !waiting_.empty() && credits_ >= kItemsPerResponse)
+    post_response(waiting_.pop_front());
 }
 
 void Channel::post_response(RequestImpl& request) {
@@ -219,11 +228,14 @@ void Channel::post_response(RequestImpl& request) {
   std::uint32_t items = 0;
   const iovec data{request.data_.data(), request.reply_length_};
   if (request.error_ == 0 && request.has_target_) {
-    batch[items++] = {.op = Op::write, .local = {&data, 1}, .remote = {request.target_.address, request.target_.key, 0}};
+    batch[items++] = {.op = Op::write,
+                      .local = {&data, 1},
+                      .remote = {request.target_.address, request.target_.key, 0}};
   }
   // Where the fabric cannot do it, the plain answer makes the client invalidate its key itself.
   const bool invalidate = request.need_invalidate_ && can_invalidate_;
-  if (invalidate) batch[items++] = {.op = Op::send_invalidate, .invalidate_key = request.target_.key};
+  if (invalidate)
+    batch[items++] = {.op = Op::send_invalidate, .invalidate_key = request.target_.key};
   fabric::Work& answer = batch[items++];
   answer.op = Op::write_imm;
   answer.immediate = wire::encode_response(request.chunk_, request.error_, invalidate);
@@ -233,7 +245,8 @@ void Channel::post_response(RequestImpl& request) {
   --outstanding_;
   counters_.inflight.subtract();
   request.channel_ = nullptr;
-  shared_.chunks->release(request.chunk_);  // before the answer, as the client may use it right after
+  shared_.chunks->release(
+      request.chunk_);  // before the answer, as the client may use it right after
   if (auto error = connection_->post(std::span(batch).first(items))) fail(error);
 }
 
@@ -258,7 +271,8 @@ void Channel::on_done(std::uint64_t cookie, std::error_code error) {
 
 std::uint64_t Channel::received_count() const {
   std::uint64_t sum = 0;
-  for (std::uint16_t cid = 0; cid < shared_.connections; ++cid) sum += shared_.counters[cid].received.get();
+  for (std::uint16_t cid = 0; cid < shared_.connections; ++cid)
+    sum += shared_.counters[cid].received.get();
   return sum;
 }
 
@@ -274,7 +288,8 @@ void Channel::queue_heartbeat(std::uint32_t immediate) {
 }
 
 void Channel::post_heartbeat(std::uint32_t immediate) {
-  const fabric::Work work{.op = fabric::Work::Op::write_imm, .immediate = immediate, .cookie = kHeartbeatCookie};
+  const fabric::Work work{
+      .op = fabric::Work::Op::write_imm, .immediate = immediate, .cookie = kHeartbeatCookie};
   if (auto error = connection_->post({&work, 1})) return fail(error);
   ++heartbeats_posted_;
 }

@@ -1,8 +1,8 @@
 #pragma once
-// One connection of a server path, from accept to finished: requests in, answers out, in between the count of
-// those the handler has. Lives on its loop; the path, on the control loop, commands it by posted calls and
-// hears of it the same way. Owned by the path, which destroys it after on_channel_finished: by then it is
-// plain memory on every loop.
+// One connection of a server path, from accept to finished: requests in, answers out, in between
+// the count of those the handler has. Lives on its loop; the path, on the control loop, commands it
+// by posted calls and hears of it the same way. Owned by the path, which destroys it after
+// on_channel_finished: by then it is plain memory on every loop.
 
 #include <memory>
 #include <vector>
@@ -25,8 +25,9 @@ class ChannelHandler {
 class Channel final : private fabric::ConnectionHandler, private HeartbeatHandler {
  public:
   // Any thread.
-  Channel(fabric::Fabric& fabric, std::size_t loop_index, std::uint16_t cid, PathShared& shared, Loop& control,
-          ChannelHandler& handler, std::unique_ptr<fabric::IncomingConnection> incoming);
+  Channel(fabric::Fabric& fabric, std::size_t loop_index, std::uint16_t cid, PathShared& shared,
+          Loop& control, ChannelHandler& handler,
+          std::unique_ptr<fabric::IncomingConnection> incoming);
 
   Loop& loop() { return fabric_.loop(); }
   std::size_t loop_index() const { return loop_index_; }
@@ -35,7 +36,7 @@ class Channel final : private fabric::ConnectionHandler, private HeartbeatHandle
   // Commands, on the channel's loop.
   void accept();
   void send_info_response(std::vector<std::byte> bytes);  // and start the heartbeat
-  void close(std::error_code why, bool graceful);  // once, and nothing after it
+  void close(std::error_code why, bool graceful);         // once, and nothing after it
 
   void respond(RequestImpl& request, int error);
 
@@ -85,7 +86,8 @@ class Channel final : private fabric::ConnectionHandler, private HeartbeatHandle
 
   std::uint32_t credits_ = 0;      // work items of responses the send queue still takes
   std::uint32_t outstanding_ = 0;  // requests the handler has, or whose answer waits
-  IntrusiveList<RequestImpl> waiting_;  // answered, for want of credits not yet sent; their chunks are busy
+  IntrusiveList<RequestImpl>
+      waiting_;  // answered, for want of credits not yet sent; their chunks are busy
 
   Heartbeat heartbeat_;  // of connection 0
   std::uint32_t heartbeats_posted_ = 0;

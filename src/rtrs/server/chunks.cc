@@ -11,7 +11,8 @@ Result<std::unique_ptr<Chunks>> Chunks::create(fabric::Domain& domain, std::uint
   return std::unique_ptr<Chunks>(new Chunks(std::move(*memory), count, chunk_size));
 }
 
-Chunks::Chunks(std::unique_ptr<fabric::Memory> memory, std::uint32_t count, std::uint32_t chunk_size)
+Chunks::Chunks(std::unique_ptr<fabric::Memory> memory, std::uint32_t count,
+               std::uint32_t chunk_size)
     : memory_(std::move(memory)),
       count_(count),
       chunk_size_(chunk_size),

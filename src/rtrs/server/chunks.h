@@ -1,7 +1,8 @@
 #pragma once
-// The chunk memory of one path: registered, populated when first touched, and for each chunk who owns it. A
-// chunk is the client's until its request is accepted and again from just before the answer is posted; a
-// request for a chunk that is still ours breaks the protocol. The loops of all connections use it at once.
+// The chunk memory of one path: registered, populated when first touched, and for each chunk who
+// owns it. A chunk is the client's until its request is accepted and again from just before the
+// answer is posted; a request for a chunk that is still ours breaks the protocol. The loops of all
+// connections use it at once.
 
 #include <atomic>
 #include <memory>
@@ -21,7 +22,9 @@ class Chunks {
   std::span<std::byte> bytes(std::uint32_t chunk) const {
     return memory_->bytes().subspan(std::size_t{chunk} * chunk_size_, chunk_size_);
   }
-  fabric::RemoteSpan remote() const { return memory_->remote(0, std::size_t{count_} * chunk_size_); }
+  fabric::RemoteSpan remote() const {
+    return memory_->remote(0, std::size_t{count_} * chunk_size_);
+  }
 
   // Takes a chunk for a request and keeps the peer from writing to it; false: it is taken already.
   bool acquire(std::uint32_t chunk) {

@@ -198,7 +198,8 @@ TEST_F(HostileClient, HeartbeatsAreAnsweredAndAFloodOfThemIsHarmless) {
   ASSERT_FALSE(client.all_closed());
   const auto& answers = client.ends[0]->immediates;
   EXPECT_GT(answers.size(), 0U);
-  EXPECT_TRUE(std::ranges::all_of(answers, [](auto imm) { return imm == wire::kHeartbeatAckImmediate; }));
+  EXPECT_TRUE(
+      std::ranges::all_of(answers, [](auto imm) { return imm == wire::kHeartbeatAckImmediate; }));
   client.ends[0]->immediate(0xf0000000);  // a type nobody knows
   client.write_request(*client.ends[1], 0, 10, sizeof(StoreMessage));
   EXPECT_TRUE(client.answered(*client.ends[1]));
@@ -220,9 +221,9 @@ TEST_F(HostileClient, RequestsWithImpossiblePlacesCloseThePath) {
     return client.dropped();
   };
   const wire::RequestImmediate immediate(16);
-  EXPECT_TRUE(drops(immediate.encode(0, 16384)));      // offset at the end of the chunk
+  EXPECT_TRUE(drops(immediate.encode(0, 16384)));  // offset at the end of the chunk
   EXPECT_TRUE(drops(immediate.encode(0, 0xffffff)));
-  EXPECT_TRUE(drops(immediate.encode(3, 16383)));      // the message runs past the chunk
+  EXPECT_TRUE(drops(immediate.encode(3, 16383)));  // the message runs past the chunk
 }
 
 TEST(HostileChunk, AChunkIdBeyondTheDepthClosesThePath) {
@@ -265,23 +266,27 @@ TEST_F(HostileClient, K2_UserLengthBeyondTheOffsetClosesThePath) {
 
 TEST_F(HostileClient, K1_ReplyLengthsOtherThanTheRoomAreNeverServed) {
   constexpr std::uint32_t kRoom = 512;
-  for (const std::uint32_t length : {0U, 1U, kRoom - 1, kRoom, kRoom + 1, 16384U, 16385U, 0x80000000U, 0xffffffffU}) {
+  for (const std::uint32_t length :
+       {0U, 1U, kRoom - 1, kRoom, kRoom + 1, 16384U, 16385U, 0x80000000U, 0xffffffffU}) {
     RawClient client(pair, 2, ++seed_);
     client.establish("raw" + std::to_string(seed_));
     std::vector<std::byte> target(40000, std::byte{0x77});
     const iovec local{target.data(), target.size()};
     const auto span = client.ends[1]->connection->expose(0, {&local, 1}).value();
-    const auto message = wire::encode_read(sizeof(StoreMessage), {span.address, span.key, length}, false);
+    const auto message =
+        wire::encode_read(sizeof(StoreMessage), {span.address, span.key, length}, false);
     client.read_request(*client.ends[1], 0, kRoom, message.view());
     pair.world().run_for(100ms);
-    const auto written = std::ranges::count_if(target, [](std::byte b) { return b != std::byte{0x77}; });
+    const auto written =
+        std::ranges::count_if(target, [](std::byte b) { return b != std::byte{0x77}; });
     if (length == kRoom) {
       EXPECT_EQ(written, kRoom);
       continue;
     }
     EXPECT_EQ(written, 0) << length;
     const RawEnd& end = *client.ends[1];
-    const bool refused = !end.immediates.empty() && wire::decode_response(end.immediates[0]).error == EINVAL;
+    const bool refused =
+        !end.immediates.empty() && wire::decode_response(end.immediates[0]).error == EINVAL;
     EXPECT_TRUE(refused || client.all_closed()) << length;
     if (!client.all_closed()) client.ends[1]->connection->hide(0);
   }
@@ -308,7 +313,8 @@ TEST_F(HostileClient, AnswersAreAskedForWithInvalidationGetIt) {
     const iovec local{target.data(), target.size()};
     auto& end = *client.ends[1];
     const auto span = end.connection->expose(0, {&local, 1}).value();
-    const auto message = wire::encode_read(sizeof(StoreMessage), {span.address, span.key, 512}, true);
+    const auto message =
+        wire::encode_read(sizeof(StoreMessage), {span.address, span.key, 512}, true);
     StoreMessage what{};
     what.error = static_cast<std::uint32_t>(error);
     end.immediates.clear();
@@ -341,7 +347,8 @@ TEST_F(HostileClient, S6_WritingToABusyChunkIsAFaultOfTheWriter) {
   pair.world().run_for(1ms);
   const auto& chunk = client.chunks[3];
   const std::array<std::byte, 4> bytes{};
-  client.ends[1]->post({.op = fabric::Work::Op::write, .remote = {chunk.address, chunk.key, 0}}, bytes);
+  client.ends[1]->post({.op = fabric::Work::Op::write, .remote = {chunk.address, chunk.key, 0}},
+                       bytes);
   EXPECT_TRUE(client.dropped());
 }
 
@@ -352,7 +359,8 @@ TEST_F(HostileClient, S7_KeysOfAnotherSessionDoNotWork) {
   two.establish("two");
   const std::array<std::byte, 4> bytes{};
   const auto& chunk = one.chunks[0];
-  two.ends[1]->post({.op = fabric::Work::Op::write, .remote = {chunk.address, chunk.key, 0}}, bytes);
+  two.ends[1]->post({.op = fabric::Work::Op::write, .remote = {chunk.address, chunk.key, 0}},
+                    bytes);
   EXPECT_TRUE(two.dropped());
   one.write_request(*one.ends[1], 0, 10, sizeof(StoreMessage));
   EXPECT_TRUE(one.answered(*one.ends[1]));

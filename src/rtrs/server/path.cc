@@ -7,8 +7,9 @@
 
 namespace rnbd::rtrs::server {
 
-Path::Path(const PathLoops& loops, const ServerOptions& options, RequestHandler& requests, Session& session,
-           PathHandler& handler, const wire::ConnectRequest& request, const fabric::IncomingConnection& first)
+Path::Path(const PathLoops& loops, const ServerOptions& options, RequestHandler& requests,
+           Session& session, PathHandler& handler, const wire::ConnectRequest& request,
+           const fabric::IncomingConnection& first)
     : loops_(loops),
       options_(options),
       handler_(handler),
@@ -25,7 +26,8 @@ Path::Path(const PathLoops& loops, const ServerOptions& options, RequestHandler&
 }
 
 Result<std::unique_ptr<Path>> Path::create(const PathLoops& loops, const ServerOptions& options,
-                                           RequestHandler& requests, Session& session, PathHandler& handler,
+                                           RequestHandler& requests, Session& session,
+                                           PathHandler& handler,
                                            const wire::ConnectRequest& request,
                                            const fabric::IncomingConnection& first) {
   auto domain = loops.fabrics[0]->create_domain(&first);
@@ -56,9 +58,9 @@ bool Path::same_addresses(const fabric::IncomingConnection& incoming) const {
 void Path::add_connection(const wire::ConnectRequest& request,
                           std::unique_ptr<fabric::IncomingConnection> incoming) {
   auto& channel = channels_[request.cid];
-  channel = std::make_unique<Channel>(loops_.of(request.cid), loops_.index_of(request.cid), request.cid, shared_,
-                                      loops_.control(), static_cast<ChannelHandler&>(*this),
-                                      std::move(incoming));
+  channel = std::make_unique<Channel>(loops_.of(request.cid), loops_.index_of(request.cid),
+                                      request.cid, shared_, loops_.control(),
+                                      static_cast<ChannelHandler&>(*this), std::move(incoming));
   ++opened_;
   command(*channel, [](Channel& self) { self.accept(); });
 }
@@ -73,7 +75,8 @@ void Path::on_info_request(const std::vector<std::byte>& bytes) {
   shared_.requests = std::make_unique<RequestPool>(options_.queue_depth, options_.header_size);
   transition(PathState::connected);
   log_info("<{}> path {} connected: {} connections", printable(*name), name_, cid_num_);
-  // First the handler and then the gate, the client's answer last: no request comes before its session.
+  // First the handler and then the gate, the client's answer last: no request comes before its
+  // session.
   handler_.on_path_connected(*this);
   command(*channels_.front(), [this, response = info_response()](Channel& channel) {
     shared_.gate.try_open();
@@ -83,7 +86,8 @@ void Path::on_info_request(const std::vector<std::byte>& bytes) {
 
 std::vector<std::byte> Path::info_response() const {
   const fabric::RemoteSpan span = shared_.chunks->remote();
-  const wire::Descriptor region{span.address, span.key, options_.queue_depth * options_.max_chunk_size};
+  const wire::Descriptor region{span.address, span.key,
+                                options_.queue_depth * options_.max_chunk_size};
   return wire::encode_info_response({&region, 1});
 }
 

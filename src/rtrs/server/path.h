@@ -1,8 +1,8 @@
 #pragma once
-// One path of a client: its connections, its chunks, from the first connect request until nothing refers to
-// either. On the control loop. Closing goes strictly in order: gate shut, connections closed, handler done
-// with every request, memory freed, and only then the path's place given up: accepting the same path anew
-// proves that nothing of the old one runs any more.
+// One path of a client: its connections, its chunks, from the first connect request until nothing
+// refers to either. On the control loop. Closing goes strictly in order: gate shut, connections
+// closed, handler done with every request, memory freed, and only then the path's place given up:
+// accepting the same path anew proves that nothing of the old one runs any more.
 
 #include <memory>
 #include <vector>
@@ -37,7 +37,8 @@ class Path final : private ChannelHandler {
  public:
   // Registers the chunks; `first` is the request that asks for the path.
   static Result<std::unique_ptr<Path>> create(const PathLoops& loops, const ServerOptions& options,
-                                              RequestHandler& requests, Session& session, PathHandler& handler,
+                                              RequestHandler& requests, Session& session,
+                                              PathHandler& handler,
                                               const wire::ConnectRequest& request,
                                               const fabric::IncomingConnection& first);
 
@@ -53,8 +54,9 @@ class Path final : private ChannelHandler {
   PathInfo info() const;
 
  private:
-  Path(const PathLoops& loops, const ServerOptions& options, RequestHandler& requests, Session& session,
-       PathHandler& handler, const wire::ConnectRequest& request, const fabric::IncomingConnection& first);
+  Path(const PathLoops& loops, const ServerOptions& options, RequestHandler& requests,
+       Session& session, PathHandler& handler, const wire::ConnectRequest& request,
+       const fabric::IncomingConnection& first);
 
   void on_info_request(const std::vector<std::byte>& bytes) override;
   void on_channel_closed(std::uint16_t cid, std::error_code why) override;

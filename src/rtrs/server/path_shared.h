@@ -1,6 +1,6 @@
 #pragma once
-// What the connections of one path share, whichever loop they live on. Made by the path before its first
-// connection, destroyed by it after its last one is finished.
+// What the connections of one path share, whichever loop they live on. Made by the path before its
+// first connection, destroyed by it after its last one is finished.
 
 #include <atomic>
 #include <memory>
@@ -12,8 +12,8 @@
 
 namespace rnbd::rtrs::server {
 
-// Whether requests are accepted. Opens once and shuts once, and shutting wins: a path that has begun to close
-// executes nothing more, on no connection.
+// Whether requests are accepted. Opens once and shuts once, and shutting wins: a path that has
+// begun to close executes nothing more, on no connection.
 class AcceptGate {
  public:
   bool open() const { return state_.load(std::memory_order_acquire) == kOpen; }
@@ -45,7 +45,7 @@ struct PathShared {
   std::unique_ptr<ChannelCounters[]> counters;  // by cid
   std::unique_ptr<fabric::Domain> domain;
   std::unique_ptr<Chunks> chunks;
-  std::unique_ptr<RequestPool> requests;        // there before the gate opens
+  std::unique_ptr<RequestPool> requests;  // there before the gate opens
 };
 
 }  // namespace rnbd::rtrs::server

@@ -1,6 +1,6 @@
 #pragma once
-// The states of a server path and the moves between them, as data. No way back: a client that reconnects gets
-// a new path, and only after the old one is gone.
+// The states of a server path and the moves between them, as data. No way back: a client that
+// reconnects gets a new path, and only after the old one is gone.
 
 #include <array>
 #include <cstdint>
@@ -9,8 +9,8 @@ namespace rnbd::rtrs::server {
 
 enum class PathState : std::uint8_t { connecting, connected, closing, closed };
 
-inline constexpr std::array kPathStates{PathState::connecting, PathState::connected, PathState::closing,
-                                        PathState::closed};
+inline constexpr std::array kPathStates{PathState::connecting, PathState::connected,
+                                        PathState::closing, PathState::closed};
 
 struct PathMove {
   PathState from;
@@ -33,10 +33,14 @@ constexpr bool path_move_allowed(PathState from, PathState to) {
 
 constexpr const char* path_state_name(PathState state) {
   switch (state) {
-    case PathState::connecting: return "connecting";
-    case PathState::connected: return "connected";
-    case PathState::closing: return "closing";
-    case PathState::closed: return "closed";
+    case PathState::connecting:
+      return "connecting";
+    case PathState::connected:
+      return "connected";
+    case PathState::closing:
+      return "closing";
+    case PathState::closed:
+      return "closed";
   }
   return "unknown";
 }

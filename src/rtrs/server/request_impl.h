@@ -36,7 +36,8 @@ class RequestPool {
   RequestPool(std::uint32_t count, std::uint32_t message_size_max)
       : message_size_max_(message_size_max),
         slots_(new RequestImpl[count]),
-        long_messages_(std::make_unique_for_overwrite<std::byte[]>(std::size_t{count} * message_size_max)) {}
+        long_messages_(
+            std::make_unique_for_overwrite<std::byte[]>(std::size_t{count} * message_size_max)) {}
 
   RequestImpl& slot(std::uint32_t chunk) { return slots_[chunk]; }
   std::byte* long_message(std::uint32_t chunk) {

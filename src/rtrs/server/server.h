@@ -1,8 +1,8 @@
 #pragma once
-// The server end of RTRS: listens, admits the connections of clients' paths, owns the chunk memory, and hands
-// requests to a RequestHandler. Connection c of a path lives on loop (session's home + c) modulo loops, so
-// connection 0 and the handler's session calls are on the session's home loop; the state of all sessions and
-// paths lives on fabrics[0]'s loop.
+// The server end of RTRS: listens, admits the connections of clients' paths, owns the chunk memory,
+// and hands requests to a RequestHandler. Connection c of a path lives on loop (session's home + c)
+// modulo loops, so connection 0 and the handler's session calls are on the session's home loop; the
+// state of all sessions and paths lives on fabrics[0]'s loop.
 
 #include <cstddef>
 #include <cstdint>
@@ -19,20 +19,22 @@
 namespace rnbd::rtrs::server {
 
 struct ServerOptions {
-  std::uint32_t queue_depth = 512;         // 2..65535, with max_chunk_size within 28 bits together
-  std::uint32_t max_chunk_size = 131072;   // bytes, power of two, at least 8192
-  std::uint32_t header_size = 4096;        // of each chunk, for messages
+  std::uint32_t queue_depth = 512;        // 2..65535, with max_chunk_size within 28 bits together
+  std::uint32_t max_chunk_size = 131072;  // bytes, power of two, at least 8192
+  std::uint32_t header_size = 4096;       // of each chunk, for messages
   HeartbeatOptions heartbeat{};
   Duration handshake_timeout = std::chrono::seconds(5);  // from first connection to info request
   std::uint32_t max_sessions = 256;
   std::uint32_t max_paths_per_session = 16;
   std::uint32_t max_connections_per_path = 256;
-  std::uint64_t max_chunk_memory = std::uint64_t{16} << 30;  // reserved address space over all paths, bytes
+  std::uint64_t max_chunk_memory = std::uint64_t{16}
+                                   << 30;  // reserved address space over all paths, bytes
 };
 
 class Session;
 
-// One request of a client, from on_request to respond(). Pooled: one per chunk of a path. On one loop.
+// One request of a client, from on_request to respond(). Pooled: one per chunk of a path. On one
+// loop.
 class Request {
  public:
   static constexpr std::size_t kScratchSize = 512;
@@ -42,12 +44,15 @@ class Request {
   Direction direction() const { return direction_; }
   // The user message, copied out of memory the peer can write.
   std::span<const std::byte> message() const { return message_; }
-  // write: the client's data. read: room for the answer (data_length of the request, as the client says).
+  // write: the client's data. read: room for the answer (data_length of the request, as the client
+  // says).
   std::span<std::byte> data() const { return data_; }
-  // read: bytes the client expects back; they are sent from data().data() whatever was put there, so the
-  // handler fills all of them on success. At most the chunk size; 0 when the request wants no data.
+  // read: bytes the client expects back; they are sent from data().data() whatever was put there,
+  // so the handler fills all of them on success. At most the chunk size; 0 when the request wants
+  // no data.
   std::uint32_t reply_length() const { return reply_length_; }
-  // Answers, once; errno 0 is success. Read data is sent only on success. The request is gone afterwards.
+  // Answers, once; errno 0 is success. Read data is sent only on success. The request is gone
+  // afterwards.
   virtual void respond(int error) = 0;
   // The handler's own, same lifetime as the request: its block request lives here.
   std::span<std::byte, kScratchSize> scratch() { return scratch_; }
@@ -62,13 +67,14 @@ class Request {
   std::span<std::byte, kScratchSize> scratch_{scratch_storage_};
 };
 
-// What a client did to deserve a session, for handler and admin. Methods: home loop, except name/id.
+// What a client did to deserve a session, for handler and admin. Methods: home loop, except
+// name/id.
 class Session {
  public:
   virtual ~Session() = default;
-  virtual const std::string& name() const = 0;      // any thread, constant
-  virtual std::uint64_t id() const = 0;             // any thread, constant, never reused by this server
-  virtual std::size_t home() const = 0;             // index of the home loop
+  virtual const std::string& name() const = 0;  // any thread, constant
+  virtual std::uint64_t id() const = 0;         // any thread, constant, never reused by this server
+  virtual std::size_t home() const = 0;         // index of the home loop
   virtual std::uint32_t queue_depth() const = 0;
   // The handler's answer to on_session_closed: nothing of it refers to this session any more.
   virtual void release() = 0;
@@ -79,16 +85,16 @@ class RequestHandler {
   virtual ~RequestHandler() = default;
   // The session's first path is up. Home loop of the session, before any request of it.
   virtual void on_session_opened(Session& session) = 0;
-  // Its last path is gone and every request has been responded to. Home loop. Answer with release(), now or
-  // later; until then a new session of the same name is refused.
+  // Its last path is gone and every request has been responded to. Home loop. Answer with
+  // release(), now or later; until then a new session of the same name is refused.
   virtual void on_session_closed(Session& session) = 0;
   // A request, on the loop of its connection. Respond exactly once, now or later, on this loop.
   virtual void on_request(Request& request) = 0;
 };
 
 struct PathInfo {
-  std::string name;       // "<client>@<server>"
-  std::string state;      // "connecting", "connected", "closing"
+  std::string name;   // "<client>@<server>"
+  std::string state;  // "connecting", "connected", "closing"
   std::uint32_t connections = 0;
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, inflight = 0;
 };
@@ -102,10 +108,12 @@ struct SessionInfo {
 class Server {
  public:
   // EINVAL (logged with the reason) when the options do not fit the protocol.
-  static Result<std::unique_ptr<Server>> create(std::span<fabric::Fabric* const> fabrics, Random& random,
-                                                RequestHandler& handler, const ServerOptions& options);
+  static Result<std::unique_ptr<Server>> create(std::span<fabric::Fabric* const> fabrics,
+                                                Random& random, RequestHandler& handler,
+                                                const ServerOptions& options);
   virtual ~Server() = default;
-  virtual std::error_code listen(const fabric::Address& address) = 0;  // may be called several times
+  virtual std::error_code listen(
+      const fabric::Address& address) = 0;  // may be called several times
   virtual std::vector<fabric::Address> listen_addresses() const = 0;
   // Stops listening, closes every path, then calls `stopped` from the loop.
   virtual void stop(std::function<void()> stopped) = 0;

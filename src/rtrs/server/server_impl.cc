@@ -14,7 +14,8 @@ constexpr std::size_t kPathsConnectingMax = 64;
 constexpr unsigned kRefusalsLoggedPerSecond = 10;
 
 const char* what_is_wrong(const ServerOptions& options) {
-  if (options.queue_depth < 2 || options.queue_depth > wire::kQueueDepthMax) return "queue depth not in 2..65535";
+  if (options.queue_depth < 2 || options.queue_depth > wire::kQueueDepthMax)
+    return "queue depth not in 2..65535";
   if (!std::has_single_bit(options.max_chunk_size)) return "chunk size not a power of two";
   if (options.max_chunk_size < wire::kChunkSizeMin) return "chunk size less than 8192";
   if (!wire::geometry_fits(options.queue_depth, options.max_chunk_size)) {
@@ -23,7 +24,8 @@ const char* what_is_wrong(const ServerOptions& options) {
   if (options.header_size < wire::kHeaderSizeMin) return "header size less than 288";
   if (options.header_size > options.max_chunk_size / 2) return "header size more than half a chunk";
   if (options.max_sessions == 0) return "no session allowed";
-  if (options.max_paths_per_session == 0 || options.max_paths_per_session > wire::kPathsPerSessionMax) {
+  if (options.max_paths_per_session == 0 ||
+      options.max_paths_per_session > wire::kPathsPerSessionMax) {
     return "paths per session not in 1..128";
   }
   if (options.max_connections_per_path < 2 ||
@@ -39,7 +41,8 @@ const char* what_is_wrong(const ServerOptions& options) {
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::create(std::span<fabric::Fabric* const> fabrics, Random&,
-                                               RequestHandler& handler, const ServerOptions& options) {
+                                               RequestHandler& handler,
+                                               const ServerOptions& options) {
   if (const char* wrong = what_is_wrong(options)) {
     log_error("server options: {}", wrong);
     return fail_errno(EINVAL);
@@ -75,8 +78,10 @@ void ServerImpl::on_connect_request(std::unique_ptr<fabric::IncomingConnection> 
   (*path)->add_connection(*request, std::move(incoming));
 }
 
-Result<Path*> ServerImpl::admit(const wire::ConnectRequest& request, const fabric::IncomingConnection& incoming) {
-  if (stopping_ || request.cid_num > options_.max_connections_per_path) return fail_errno(ECONNRESET);
+Result<Path*> ServerImpl::admit(const wire::ConnectRequest& request,
+                                const fabric::IncomingConnection& incoming) {
+  if (stopping_ || request.cid_num > options_.max_connections_per_path)
+    return fail_errno(ECONNRESET);
   auto session = find_or_create_session(request);
   if (!session) return fail(session.error());
   if (Path* path = (*session)->find_path(request.sess_uuid)) {
@@ -98,8 +103,8 @@ Result<SessionImpl*> ServerImpl::find_or_create_session(const wire::ConnectReque
   if (sessions_.size() >= options_.max_sessions) return fail_errno(EUSERS);
   const std::uint64_t id = ++last_session_id_;
   const PathLoops loops{.fabrics = fabrics_, .home = id % fabrics_.size()};
-  auto session = std::make_unique<SessionImpl>(loops, options_, handler_, static_cast<SessionOwner&>(*this), id,
-                                               request.paths_uuid);
+  auto session = std::make_unique<SessionImpl>(
+      loops, options_, handler_, static_cast<SessionOwner&>(*this), id, request.paths_uuid);
   return sessions_.emplace(request.paths_uuid, std::move(session)).first->second.get();
 }
 
@@ -121,7 +126,8 @@ std::size_t ServerImpl::paths_total() const {
 std::size_t ServerImpl::paths_connecting() const {
   std::size_t connecting = 0;
   for (const auto& [uuid, session] : sessions_) {
-    for (const auto& path : session->paths()) connecting += path->state() == PathState::connecting ? 1U : 0U;
+    for (const auto& path : session->paths())
+      connecting += path->state() == PathState::connecting ? 1U : 0U;
   }
   return connecting;
 }
@@ -133,7 +139,8 @@ void ServerImpl::refuse(std::unique_ptr<fabric::IncomingConnection> incoming, st
     refusals_logged_ = 0;
   }
   if (refusals_logged_++ < kRefusalsLoggedPerSecond) {
-    log_warning("connection from {} refused: {}", incoming->peer_address().to_string(), why.message());
+    log_warning("connection from {} refused: {}", incoming->peer_address().to_string(),
+                why.message());
   }
   // Faults of form are all ECONNRESET to the client, as with the kernel server.
   const int error = why.category() == std::generic_category() ? why.value() : ECONNRESET;
@@ -166,7 +173,8 @@ void ServerImpl::forget(SessionImpl& session) {
 void ServerImpl::list_sessions(std::function<void(std::vector<SessionInfo>)> result) {
   std::vector<SessionInfo> infos;
   for (const auto& [uuid, session] : sessions_) infos.push_back(session->info());
-  fabrics_.front()->loop().post([result = std::move(result), infos = std::move(infos)] { result(infos); });
+  fabrics_.front()->loop().post(
+      [result = std::move(result), infos = std::move(infos)] { result(infos); });
 }
 
 void ServerImpl::stop(std::function<void()> stopped) {

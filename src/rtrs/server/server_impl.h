@@ -1,6 +1,6 @@
 #pragma once
-// The server: listens, admits connect requests or refuses them with the errno the kernel server gives, keeps
-// the sessions and the limits over all of them. On the control loop, fabrics[0]'s.
+// The server: listens, admits connect requests or refuses them with the errno the kernel server
+// gives, keeps the sessions and the limits over all of them. On the control loop, fabrics[0]'s.
 
 #include <map>
 #include <memory>
@@ -12,7 +12,8 @@ namespace rnbd::rtrs::server {
 
 class ServerImpl final : public Server, private fabric::ListenHandler, private SessionOwner {
  public:
-  ServerImpl(std::span<fabric::Fabric* const> fabrics, RequestHandler& handler, const ServerOptions& options);
+  ServerImpl(std::span<fabric::Fabric* const> fabrics, RequestHandler& handler,
+             const ServerOptions& options);
 
   std::error_code listen(const fabric::Address& address) override;
   std::vector<fabric::Address> listen_addresses() const override;
@@ -25,7 +26,8 @@ class ServerImpl final : public Server, private fabric::ListenHandler, private S
   void on_session_path_gone(SessionImpl& session) override;
   void on_session_released(SessionImpl& session) override;
 
-  Result<Path*> admit(const wire::ConnectRequest& request, const fabric::IncomingConnection& incoming);
+  Result<Path*> admit(const wire::ConnectRequest& request,
+                      const fabric::IncomingConnection& incoming);
   Result<SessionImpl*> find_or_create_session(const wire::ConnectRequest& request);
   Result<Path*> new_path(SessionImpl& session, const wire::ConnectRequest& request,
                          const fabric::IncomingConnection& incoming);

@@ -6,19 +6,22 @@
 namespace rnbd::rtrs::server {
 
 Path* SessionImpl::find_path(const Uuid& uuid) const {
-  const auto found = std::ranges::find_if(paths_, [&](const auto& path) { return path->uuid() == uuid; });
+  const auto found =
+      std::ranges::find_if(paths_, [&](const auto& path) { return path->uuid() == uuid; });
   return found == paths_.end() ? nullptr : found->get();
 }
 
 int SessionImpl::check_new_path(const fabric::IncomingConnection& incoming) const {
   if (paths_.size() >= options_.max_paths_per_session) return ECONNRESET;
-  const bool known = std::ranges::any_of(paths_, [&](const auto& path) { return path->same_addresses(incoming); });
+  const bool known =
+      std::ranges::any_of(paths_, [&](const auto& path) { return path->same_addresses(incoming); });
   return known ? EEXIST : 0;
 }
 
 Result<Path*> SessionImpl::add_path(const wire::ConnectRequest& request,
                                     const fabric::IncomingConnection& first) {
-  auto path = Path::create(loops_, options_, requests_, *this, static_cast<PathHandler&>(*this), request, first);
+  auto path = Path::create(loops_, options_, requests_, *this, static_cast<PathHandler&>(*this),
+                           request, first);
   if (!path) return fail(path.error());
   paths_.push_back(std::move(*path));
   return paths_.back().get();

@@ -1,7 +1,7 @@
 #pragma once
-// One client as the server sees it: its name and its paths. On the control loop, but for what is constant.
-// It outlives its last path until the handler released it, so that a name or uuid that comes back too soon
-// is refused.
+// One client as the server sees it: its name and its paths. On the control loop, but for what is
+// constant. It outlives its last path until the handler released it, so that a name or uuid that
+// comes back too soon is refused.
 
 #include <memory>
 #include <string>
@@ -25,9 +25,16 @@ class SessionImpl final : public Session, private PathHandler {
  public:
   SessionImpl(const PathLoops& loops, const ServerOptions& options, RequestHandler& requests,
               SessionOwner& owner, std::uint64_t id, const Uuid& uuid)
-      : loops_(loops), options_(options), requests_(requests), owner_(owner), id_(id), uuid_(uuid) {}
+      : loops_(loops),
+        options_(options),
+        requests_(requests),
+        owner_(owner),
+        id_(id),
+        uuid_(uuid) {}
 
-  const std::string& name() const override { return name_; }  // constant once the session was opened
+  const std::string& name() const override {
+    return name_;
+  }  // constant once the session was opened
   std::uint64_t id() const override { return id_; }
   std::size_t home() const override { return loops_.home; }
   std::uint32_t queue_depth() const override { return options_.queue_depth; }
@@ -39,7 +46,8 @@ class SessionImpl final : public Session, private PathHandler {
   Path* find_path(const Uuid& uuid) const;
   // The errno a connect request that wants a new path must be refused with, or 0.
   int check_new_path(const fabric::IncomingConnection& incoming) const;
-  Result<Path*> add_path(const wire::ConnectRequest& request, const fabric::IncomingConnection& first);
+  Result<Path*> add_path(const wire::ConnectRequest& request,
+                         const fabric::IncomingConnection& first);
   void close(std::error_code why);
   SessionInfo info() const;
 

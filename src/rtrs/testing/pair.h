@@ -34,7 +34,8 @@ struct PairOptions {
   std::size_t paths = 1;
   FabricOptions client_fabric;
   FabricOptions server_fabric;
-  server::ServerOptions server{.queue_depth = 16, .max_chunk_size = 16384, .max_chunk_memory = 1 << 30};
+  server::ServerOptions server{
+      .queue_depth = 16, .max_chunk_size = 16384, .max_chunk_memory = 1 << 30};
   client::SessionOptions session{.name = "test", .paths = {}};
   std::size_t store_size = 1 << 20;
 };
@@ -43,7 +44,8 @@ struct PairOptions {
 struct Io : client::Request {
   static constexpr std::size_t kGuard = 64;
 
-  Io(Direction way, std::uint64_t offset, std::size_t length, int error = 0, std::uint32_t delay_us = 0) {
+  Io(Direction way, std::uint64_t offset, std::size_t length, int error = 0,
+     std::uint32_t delay_us = 0) {
     direction = way;
     header.offset = offset;
     header.error = static_cast<std::uint32_t>(error);
@@ -85,7 +87,8 @@ inline void fill(std::span<std::byte> bytes, std::uint64_t seed) {
 
 class Pair : public client::SessionHandler {
  public:
-  explicit Pair(PairOptions options = {}) : options_(std::move(options)), world_(options_.world), random_(options_.world.seed) {
+  explicit Pair(PairOptions options = {})
+      : options_(std::move(options)), world_(options_.world), random_(options_.world.seed) {
     server_host_ = &world_.add_host("server", options_.paths);
     client_host_ = &world_.add_host("client", options_.paths);
     start_server();
@@ -102,7 +105,9 @@ class Pair : public client::SessionHandler {
   World& world() { return world_; }
   Host& server_host() { return *server_host_; }
   Host& client_host() { return *client_host_; }
-  fabric::sim::Link& link(std::size_t path = 0) { return world_.link(*client_host_, *server_host_, path, path); }
+  fabric::sim::Link& link(std::size_t path = 0) {
+    return world_.link(*client_host_, *server_host_, path, path);
+  }
   Store& store() { return *store_; }
   server::Server& server() { return *server_; }
   client::Session& session() { return *session_; }
@@ -110,7 +115,9 @@ class Pair : public client::SessionHandler {
   SimFabric& client_fabric(std::size_t index = 0) { return *client_fabrics_[index]; }
   SimFabric& server_fabric(std::size_t index = 0) { return *server_fabrics_[index]; }
   PairOptions& options() { return options_; }
-  fabric::Address server_address(std::size_t path = 0) const { return server_host_->address_with_port(kPort, path); }
+  fabric::Address server_address(std::size_t path = 0) const {
+    return server_host_->address_with_port(kPort, path);
+  }
 
   void start_server() {
     server_fabrics_.clear();
@@ -142,8 +149,11 @@ class Pair : public client::SessionHandler {
     });
   }
   // Calls as the user of an object would: from the loop it lives on.
-  void on_loop(SimLoop& loop, std::function<void()> call) { world_.after(Duration::zero(), std::move(call), &loop); }
-  // Loses the server's power now; it comes back, empty of sessions, when its ghost is gone and `after` passed.
+  void on_loop(SimLoop& loop, std::function<void()> call) {
+    world_.after(Duration::zero(), std::move(call), &loop);
+  }
+  // Loses the server's power now; it comes back, empty of sessions, when its ghost is gone and
+  // `after` passed.
   void crash_server(Host::Death death, Duration after) {
     if (!server_ || server_stopping_) return;
     server_host_->crash(death);
@@ -207,7 +217,8 @@ class Pair : public client::SessionHandler {
   }
   // Submits on the lane's loop, as its user would.
   void submit(client::Request& request, std::size_t lane_index = 0) {
-    client::Lane& to = lane_index == kService ? session_->service_lane() : session_->lane(lane_index);
+    client::Lane& to =
+        lane_index == kService ? session_->service_lane() : session_->lane(lane_index);
     on_loop(static_cast<SimLoop&>(to.loop()), [&to, &request] { to.submit(request); });
   }
   // Submits and waits for its end.

@@ -1,5 +1,6 @@
 #pragma once
-// One end of a connection that says whatever a test wants: for playing a peer that breaks the rules.
+// One end of a connection that says whatever a test wants: for playing a peer that breaks the
+// rules.
 
 #include <deque>
 #include <memory>
@@ -19,13 +20,18 @@ class RawEnd final : public fabric::ConnectionHandler {
 
   ~RawEnd() override { RNBD_ASSERT(connection == nullptr); }
 
-  static fabric::ConnectionOptions options() { return {.send_depth = 4096, .receive_depth = kReceives, .windows = 16}; }
+  static fabric::ConnectionOptions options() {
+    return {.send_depth = 4096, .receive_depth = kReceives, .windows = 16};
+  }
   void connect(SimFabric& fabric, fabric::Domain& domain, const fabric::Address& to,
                std::span<const std::byte> request) {
-    connection = fabric.connect({.address = {{}, to}, .private_data = request}, domain, options(), *this).value();
+    connection =
+        fabric.connect({.address = {{}, to}, .private_data = request}, domain, options(), *this)
+            .value();
     post_receives();
   }
-  void accept(SimFabric& fabric, fabric::Domain& domain, std::unique_ptr<fabric::IncomingConnection> incoming,
+  void accept(SimFabric& fabric, fabric::Domain& domain,
+              std::unique_ptr<fabric::IncomingConnection> incoming,
               std::span<const std::byte> answer) {
     connection = fabric.accept(std::move(incoming), domain, answer, options(), *this).value();
     post_receives();
@@ -38,7 +44,9 @@ class RawEnd final : public fabric::ConnectionHandler {
     connection->post({&work, 1});
   }
   void send(std::span<const std::byte> bytes) { post({.op = fabric::Work::Op::send}, bytes); }
-  void immediate(std::uint32_t value) { post({.op = fabric::Work::Op::write_imm, .immediate = value}); }
+  void immediate(std::uint32_t value) {
+    post({.op = fabric::Work::Op::write_imm, .immediate = value});
+  }
   void close() {
     if (connection) connection->close(Errc::session_closed);
   }
@@ -65,7 +73,9 @@ class RawEnd final : public fabric::ConnectionHandler {
     private_data.assign(bytes.begin(), bytes.end());
     if (on_event) on_event();
   }
-  void on_rejected(std::span<const std::byte> bytes) override { refused = wire::parse_connect_reject(bytes); }
+  void on_rejected(std::span<const std::byte> bytes) override {
+    refused = wire::parse_connect_reject(bytes);
+  }
   void on_done(std::uint64_t, std::error_code) override {}
   void on_receive(const fabric::ReceiveEvent& event) override {
     using Kind = fabric::ReceiveEvent::Kind;
@@ -89,7 +99,9 @@ class RawEnd final : public fabric::ConnectionHandler {
 class RawClient {
  public:
   explicit RawClient(Pair& pair, std::uint16_t cid_num = 2, std::uint64_t seed = 4711)
-      : pair_(pair), fabric_(pair.client_fabric()), domain_(fabric_.create_domain(nullptr).value()) {
+      : pair_(pair),
+        fabric_(pair.client_fabric()),
+        domain_(fabric_.create_domain(nullptr).value()) {
     SeededRandom random(seed);
     request.cid_num = cid_num;
     request.recon_cnt = 1;
@@ -121,18 +133,21 @@ class RawClient {
     }
     limits = wire::parse_connect_accept(ends[0]->private_data, true).value();
   }
-  void send_info(const std::string& name) { ends[0]->send(wire::bytes_of(wire::encode_info_request(name))); }
+  void send_info(const std::string& name) {
+    ends[0]->send(wire::bytes_of(wire::encode_info_request(name)));
+  }
   // The whole establishment.
   void establish(const std::string& name = "raw") {
     connect_path();
     send_info(name);
-    ASSERT_TRUE(pair_.world().run_until([&] { return !ends[0]->sends.empty() || all_closed(); }, 10s));
+    ASSERT_TRUE(
+        pair_.world().run_until([&] { return !ends[0]->sends.empty() || all_closed(); }, 10s));
     ASSERT_FALSE(ends[0]->sends.empty());
     chunks = wire::parse_info_response(ends[0]->sends[0], limits).value();
   }
   // Writes `bytes` at `at` of the chunk, with an immediate that names `chunk` and `offset`.
-  void request_at(RawEnd& end, std::uint32_t chunk, std::uint32_t at, std::span<const std::byte> bytes,
-                  std::uint32_t offset) {
+  void request_at(RawEnd& end, std::uint32_t chunk, std::uint32_t at,
+                  std::span<const std::byte> bytes, std::uint32_t offset) {
     const auto& where = chunks[chunk];
     end.post({.op = fabric::Work::Op::write_imm,
               .remote = {where.address + at, where.key, 0},
@@ -145,13 +160,16 @@ class RawClient {
     std::vector<std::byte> bytes(sizeof(message) + rtrs_message.size());
     std::memcpy(bytes.data(), &message, sizeof(message));
     std::ranges::copy(rtrs_message, bytes.begin() + sizeof(message));
-    request_at(end, chunk, data_length, bytes, data_length + static_cast<std::uint32_t>(sizeof(message)));
+    request_at(end, chunk, data_length, bytes,
+               data_length + static_cast<std::uint32_t>(sizeof(message)));
   }
-  void write_request(RawEnd& end, std::uint32_t chunk, std::uint32_t data_length, std::uint16_t usr_len,
-                     const StoreMessage& message = {}) {
-    std::vector<std::byte> bytes(data_length + sizeof(message) + sizeof(wire::layout::WriteMessage));
+  void write_request(RawEnd& end, std::uint32_t chunk, std::uint32_t data_length,
+                     std::uint16_t usr_len, const StoreMessage& message = {}) {
+    std::vector<std::byte> bytes(data_length + sizeof(message) +
+                                 sizeof(wire::layout::WriteMessage));
     std::memcpy(bytes.data() + data_length, &message, sizeof(message));
-    wire::store(std::span(bytes).subspan(data_length + sizeof(message)), wire::encode_write(usr_len));
+    wire::store(std::span(bytes).subspan(data_length + sizeof(message)),
+                wire::encode_write(usr_len));
     request_at(end, chunk, 0, bytes, data_length + static_cast<std::uint32_t>(sizeof(message)));
   }
   bool all_closed() const {
@@ -163,7 +181,9 @@ class RawClient {
   }
   // True once `count` immediates came on `end`.
   [[nodiscard]] bool answered(const RawEnd& end, std::size_t count = 1) {
-    return pair_.world().run_until([&] { return end.immediates.size() >= count || end.closed; }, 2s) && !end.closed;
+    return pair_.world().run_until([&] { return end.immediates.size() >= count || end.closed; },
+                                   2s) &&
+           !end.closed;
   }
 
   wire::ConnectRequest request;

@@ -1,6 +1,6 @@
 #pragma once
-// A request handler for tests: a small disk in memory behind every session. Its user message says where, what
-// to answer and how long to take. It notes everything a server must never do.
+// A request handler for tests: a small disk in memory behind every session. Its user message says
+// where, what to answer and how long to take. It notes everything a server must never do.
 
 #include <cstdint>
 #include <cstring>
@@ -17,8 +17,8 @@ namespace rnbd::rtrs::testing {
 
 struct StoreMessage {
   le64 offset;
-  le32 error;        // the errno to answer
-  le32 delay_us;     // before answering; 0: from inside on_request
+  le32 error;     // the errno to answer
+  le32 delay_us;  // before answering; 0: from inside on_request
 };
 static_assert(WireStruct<StoreMessage, 16>);
 
@@ -50,9 +50,10 @@ class Store final : public server::RequestHandler {
     const auto message = wire::load<StoreMessage>(request.message());
     if (!message) return respond(request, EINVAL);
     if (message->delay_us == 0) return execute(request, *message);
-    world_.after(std::chrono::microseconds(message->delay_us),
-                 [this, &request, message = *message] { execute(request, message); },
-                 loops_[request.loop_index()]);
+    world_.after(
+        std::chrono::microseconds(message->delay_us),
+        [this, &request, message = *message] { execute(request, message); },
+        loops_[request.loop_index()]);
   }
 
   std::vector<std::byte>& bytes() { return bytes_; }
