@@ -1,5 +1,5 @@
 // One line of the admin socket, whoever wrote it; and the other direction, a daemon's answer.
-// links: admin
+
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

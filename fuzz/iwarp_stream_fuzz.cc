@@ -2,7 +2,6 @@
 // of the pieces; then a stream of frames. STags and offsets that name our memory are known to the
 // input: STag 00000001 is replaced by the memory's and 00000002 by a window's, and offsets count
 // from their starts, by rewriting whole headers at frame boundaries before the stream is fed.
-// links: iwarp
 
 #include <algorithm>
 #include <cstring>

@@ -1,5 +1,5 @@
 // The line of map_device.
-// links: admin
+
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

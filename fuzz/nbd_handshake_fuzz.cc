@@ -1,5 +1,5 @@
 // The whole server's side of NBD negotiation: everything a client says, in whatever pieces it
-// arrives. links: frontend_nbd
+// arrives.
 
 #include <algorithm>
 

@@ -1,5 +1,5 @@
 // Everything a client says in the handshake: its flags, then options until the bytes or the
-// protocol end. links: wire
+// protocol end.
 
 #include "wire/nbd.h"
 

@@ -1,6 +1,5 @@
 // Everything a client says in transmission: requests, the data of writes behind them.
 // Input: transmission flags (2, little endian), then the stream.
-// links: wire
 
 #include <algorithm>
 

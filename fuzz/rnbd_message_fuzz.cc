@@ -1,5 +1,4 @@
 // What a server makes of a user message.
-// links: wire
 
 #include "wire/rnbd.h"
 

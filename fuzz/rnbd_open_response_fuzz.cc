@@ -1,5 +1,4 @@
 // What a client makes of the answer to an OPEN, and to a SESS_INFO.
-// links: wire
 
 #include <bit>
 

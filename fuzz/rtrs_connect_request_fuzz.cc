@@ -1,5 +1,4 @@
 // What a server makes of the private data of a connect request.
-// links: wire
 
 #include "wire/rtrs.h"
 

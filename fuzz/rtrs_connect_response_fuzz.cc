@@ -1,5 +1,4 @@
 // What a client makes of the private data of an accept or a reject.
-// links: wire
 
 #include "wire/rtrs.h"
 

@@ -1,5 +1,4 @@
 // What a server makes of an info request.
-// links: wire
 
 #include "wire/rtrs.h"
 

@@ -1,6 +1,5 @@
 // What a client makes of an info response, for limits it would have accepted.
 // Input: queue depth (2), max_io_size (4), max_hdr_size (4), little endian, then the response.
-// links: wire
 
 #include <limits>
 

@@ -1,6 +1,6 @@
 // A whole request as the server takes it: the immediate, the chunk a client wrote, the RTRS message
 // in it, the RNBD message before that, and whether they agree. Input: immediate (4, little endian),
-// then the bytes of the chunk. links: wire
+// then the bytes of the chunk.
 
 #include <algorithm>
 

@@ -1,5 +1,5 @@
 // What a client makes of an answer: its immediate and, with always_invalidate, the new key behind
-// it. Input: immediate (4, little endian), then the RKEY_RSP. links: wire
+// it. Input: immediate (4, little endian), then the RKEY_RSP.
 
 #include "wire/rtrs.h"
 

@@ -1,5 +1,5 @@
 // rnbd:// URIs.
-// links: admin
+
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

@@ -39,6 +39,7 @@ ExitSignals::ExitSignals() {
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);  // the terminal it was started from is gone
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   fd_ = UniqueFd(signalfd(-1, &set, SFD_CLOEXEC));
   std::signal(SIGPIPE, SIG_IGN);
@@ -48,6 +49,7 @@ std::string_view ExitSignals::wait() {
   signalfd_siginfo info{};
   while (read(fd_.get(), &info, sizeof info) != static_cast<ssize_t>(sizeof info))
     if (errno != EINTR) return "no signal";
+  if (info.ssi_signo == SIGHUP) return "SIGHUP";
   return info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT";
 }
 

@@ -91,6 +91,16 @@ class BlockDevice(EndToEnd):
             run("umount", where)
         self.unmap("rnbd0")
 
+    def test_a_client_killed_with_a_block_device_leaves_nothing_in_the_way_of_the_next(self):
+        self.mapped()
+        self.client.kill()
+        self.start_client(frontend="loop")
+        wait_until(lambda: not os.path.lexists(self.dir / "client-dev" / "rnbd0"), "the dead links to go")
+        again = wait_until(lambda: self.rnbd(*self.map_words("disk0"), check=False).returncode == 0 and self.devices()[0],
+                           "the server to drop the dead session", 60)
+        self.assertEqual(again["name"], "rnbd0")
+        self.assertTrue(stat.S_ISBLK(os.stat(again["node"]).st_mode))
+
     def test_unmap_refuses_while_open_and_force_takes_it_away(self):
         node = self.mapped()["node"]
         holder = subprocess.Popen(["sleep", "600"], stdin=open(node, "rb"))

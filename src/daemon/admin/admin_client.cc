@@ -41,6 +41,12 @@ Outcome<UniqueFd> connect_to(const std::string& path) {
   if (!fd) return problem(socket_problem(path, errno));
   if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
     return problem(socket_problem(path, errno));
+  // In /tmp anybody may have put a socket: only root and we ourselves are believed there.
+  ucred peer{};
+  socklen_t bytes = sizeof peer;
+  const bool known = getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0;
+  if (path.starts_with("/tmp/") && !(known && (peer.uid == 0 || peer.uid == geteuid())))
+    return problem(socket_problem(path, EPERM));
   return fd;
 }
 

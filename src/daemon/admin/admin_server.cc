@@ -23,6 +23,7 @@ namespace rnbd::daemon {
 namespace {
 
 constexpr std::size_t kConnectionsMax = 64;
+constexpr int kAcceptPauseMs = 200;
 constexpr gid_t kNoGroup = static_cast<gid_t>(-1);
 
 Result<gid_t> find_group(const std::string& group) {
@@ -37,9 +38,10 @@ Result<gid_t> find_group(const std::string& group) {
 
 bool somebody_listens(const sockaddr_un& address) {
   UniqueFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  return probe &&
-         (connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
-          errno == EAGAIN);
+  // Only a refusal proves that nobody does; on any other doubt the socket is left alone.
+  return !probe ||
+         connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
+         errno != ECONNREFUSED;
 }
 
 struct Listening {
@@ -145,15 +147,18 @@ class AdminServer::Impl : public std::enable_shared_from_this<Impl> {
     while (take_answers()) {
       polls.clear();
       polls.push_back({wake_.get(), POLLIN, 0});
-      polls.push_back({listening_.fd.get(),
-                       connections_.size() < kConnectionsMax ? short{POLLIN} : short{0}, 0});
+      const bool accepting = connections_.size() < kConnectionsMax && !out_of_descriptors_;
+      polls.push_back({listening_.fd.get(), accepting ? short{POLLIN} : short{0}, 0});
       for (const auto& c : connections_) {
         bool reading = !c->busy && !c->closing && c->output.empty();
         polls.push_back(
             {c->fd.get(),
              static_cast<short>((reading ? POLLIN : 0) | (c->output.empty() ? 0 : POLLOUT)), 0});
       }
-      if (poll(polls.data(), polls.size(), -1) < 0 && errno != EINTR) return;
+      if (poll(polls.data(), polls.size(), out_of_descriptors_ ? kAcceptPauseMs : -1) < 0 &&
+          errno != EINTR)
+        return;
+      out_of_descriptors_ = false;
       drain_wake(polls[0].revents);
       for (std::size_t i = 0; i < connections_.size(); ++i)
         serve(*connections_[i], polls[i + 2].revents);
@@ -188,7 +193,10 @@ class AdminServer::Impl : public std::enable_shared_from_this<Impl> {
 
   void accept_one() {
     UniqueFd fd(accept4(listening_.fd.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!fd) return;
+    if (!fd) {
+      out_of_descriptors_ = errno == EMFILE || errno == ENFILE;
+      return;
+    }
     auto connection = std::make_unique<Connection>();
     connection->id = ++last_id_;
     connection->fd = std::move(fd);
@@ -276,7 +284,8 @@ class AdminServer::Impl : public std::enable_shared_from_this<Impl> {
   std::thread thread_;
   std::vector<std::unique_ptr<Connection>> connections_;  // admin thread only
   std::uint64_t last_id_ = 0;
-  std::mutex mutex_;  // guards what follows
+  bool out_of_descriptors_ = false;  // accepting pauses
+  std::mutex mutex_;                 // guards what follows
   bool stopping_ = false;
   std::vector<std::pair<std::uint64_t, std::string>> answers_;
 };

@@ -55,10 +55,15 @@ class ClientDaemon::Impl {
     if (!reactors_) return;
     if (manager_) close_volumes();
     if (frontends_) stop_frontends();
-    reactors_->on_home([this] {
+    auto gone = std::make_shared<std::promise<void>>();  // outlives this call if a name is slow
+    auto future = gone->get_future();
+    reactors_->home().post([this, gone] {
       manager_.reset();
       frontends_.reset();
+      gone->set_value();
     });
+    // Every volume is closed by now; a look-up of a host name cannot be taken back.
+    if (future.wait_for(kGiveUpTimeout) != std::future_status::ready) ::_exit(0);
     reactors_.reset();
   }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 
 #include "base/log.h"
 
@@ -60,21 +61,29 @@ Outcome<void> Frontends::open(const std::string& directory) {
     return problem({ProblemCode::failed, "/dev/fuse is missing or not for us",
                     "modprobe fuse, or set frontend = \"nbd\"", ENODEV});
   if (auto opened = open_nbd(directory); !opened) return opened;
+  // What an earlier daemon left is found by its mount, so before ours takes that place.
+  if (wants_loop && loop_possible) open_loops(directory);
   if (wants_fuse && fuse_possible()) {
     auto mounted = open_mount(directory);
+    if (!mounted) loops_.reset();
     if (!mounted && config_.frontend != "auto") return mounted;
     if (!mounted) log_warning("volumes appear on the NBD socket only: {}", mounted.error().text());
   }
-  if (wants_loop && loop_possible && mount_) {
-    loops_ = std::make_unique<fuse::LoopDevices>(
-        reactors_.home(), fuse::LoopOptions{.link_directory = config_.devices_dir});
-    std::string below =
-        config_.fuse_mountpoint.empty() ? directory + "/volumes" : config_.fuse_mountpoint;
-    loops_->clean_up(below, [](unsigned cleared) {
-      if (cleared != 0) log_info("cleared {} loop devices an earlier daemon left", cleared);
-    });
-  }
   return {};
+}
+
+void Frontends::open_loops(const std::string& directory) {
+  loops_ = std::make_unique<fuse::LoopDevices>(
+      reactors_.home(), fuse::LoopOptions{.link_directory = config_.devices_dir});
+  const std::filesystem::path mount =
+      config_.fuse_mountpoint.empty() ? directory + "/volumes" : config_.fuse_mountpoint;
+  // The kernel tells real paths. The mount itself may be dead, so only its folder is looked up.
+  std::error_code error;
+  auto folder = std::filesystem::canonical(std::filesystem::absolute(mount).parent_path(), error);
+  if (error) return;  // no folder yet, so nobody left anything there
+  loops_->clean_up((folder / mount.filename()).string(), [](unsigned cleared) {
+    if (cleared != 0) log_info("cleared {} loop devices an earlier daemon left", cleared);
+  });
 }
 
 Outcome<void> Frontends::open_nbd(const std::string& directory) {

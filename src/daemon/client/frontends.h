@@ -61,6 +61,7 @@ class Frontends final {
       : reactors_(reactors), config_(config) {}
   Outcome<void> open(const std::string& directory);
   Outcome<void> open_nbd(const std::string& directory);
+  void open_loops(const std::string& directory);
   Outcome<void> open_mount(const std::string& directory);
   void remove_file(const Presence& presence, std::function<void()> done);
   void remove_export(const Presence& presence, std::function<void()> done);

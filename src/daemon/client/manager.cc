@@ -59,6 +59,10 @@ void Manager::leave(Mapping& mapping, bool force, const ManagerReply& reply) {
   auto gone = [this, &mapping, view, reply](const std::vector<std::string>& users) {
     if (!users.empty()) {
       mapping.state = State::ready;
+      if (on_empty_) {  // the daemon began to end meanwhile: by force then, whoever uses it
+        if (reply) reply(failure({ProblemCode::busy, "the daemon is ending", "", ESHUTDOWN}));
+        return close_one(mapping);
+      }
       std::vector<std::string_view> words(users.begin(), users.end());
       return reply(
           failure({ProblemCode::busy,

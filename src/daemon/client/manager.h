@@ -79,6 +79,8 @@ class Manager final {
   Mappings mappings_;
   std::function<void()> on_empty_;    // set: we are closing
   std::unique_ptr<Worker> resolver_;  // getaddrinfo
+  // Shared with answers of the resolver on their way here, which must not find us gone.
+  std::shared_ptr<int> alive_ = std::make_shared<int>();
 };
 
 }  // namespace rnbd::daemon

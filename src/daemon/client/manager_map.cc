@@ -41,6 +41,9 @@ void Manager::map(MapRequest request, bool exclusive, ManagerReply reply) {
   if (on_empty_)
     return reply(
         failure(refused(request, ProblemCode::busy, "the daemon is ending", "", ESHUTDOWN)));
+  if (!client::parse_access_mode(request.access_mode))
+    return reply(failure(refused(request, ProblemCode::usage, "unknown access_mode",
+                                 "ro, rw or migration", EINVAL)));
   if (Mapping* there = find(request.session, request.device_path)) {
     if (there->state == State::leaving || there->abandoned)
       return reply(failure(
@@ -82,9 +85,11 @@ void Manager::start(Mapping& mapping) {
 // getaddrinfo may block for long: it does so on its own thread, and is not waited for beyond
 // map_timeout.
 void Manager::resolve_hosts(Mapping& mapping) {
-  resolver_->post([this, loop = &reactors_.home(), request = mapping.request] {
+  resolver_->post([this, alive = std::weak_ptr<int>(alive_), loop = &reactors_.home(),
+                   request = mapping.request] {
     auto resolved = resolve_host_names(request);
-    loop->post([this, request, resolved = std::move(resolved)]() mutable {
+    loop->post([this, alive, request, resolved = std::move(resolved)]() mutable {
+      if (alive.expired()) return;
       Mapping* found = find(request.session, request.device_path);
       if (found == nullptr || found->state != State::resolving) return;
       if (found->abandoned) return remove(*found);

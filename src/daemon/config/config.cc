@@ -231,7 +231,7 @@ class ConfigReader {
 Outcome<void> read_file(Config& config, const std::string& file, bool must_exist) {
   std::error_code error;
   bool exists = std::filesystem::exists(file, error);
-  if (!exists && !must_exist) return {};
+  if (!exists && !must_exist && !error) return {};
   std::ifstream stream(file);
   std::ostringstream text;
   if (stream) text << stream.rdbuf();

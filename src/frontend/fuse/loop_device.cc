@@ -72,11 +72,19 @@ DetachResult do_detach(const LoopOptions& options, const LoopDevice& device, boo
   return {};
 }
 
-unsigned do_clean_up(const LoopOptions& options, const std::string& directory) {
-  unsigned cleared = 0;
-  for (const unsigned number : loop_numbers()) {
+// Loop devices on files below `directory`.
+std::vector<unsigned> attached_below(const std::string& directory) {
+  std::vector<unsigned> numbers = loop_numbers();
+  std::erase_if(numbers, [&](unsigned number) {
     const auto file = loop_backing_file(number);
-    if (!file || file->rfind(directory + "/", 0) != 0) continue;
+    return !file || file->rfind(directory + "/", 0) != 0;
+  });
+  return numbers;
+}
+
+unsigned do_clean_up(const LoopOptions& options, const std::vector<unsigned>& left) {
+  unsigned cleared = 0;
+  for (const unsigned number : left) {
     const std::string device = options.device_directory + "/loop" + std::to_string(number);
     if (!loop_clear(device, false)) ++cleared;
   }
@@ -154,9 +162,10 @@ void LoopDevices::resize(const LoopDevice& device, std::function<void(std::error
       state_, [path = device.device] { return loop_resize(path); }, std::move(done));
 }
 
-void LoopDevices::clean_up(std::string directory, std::function<void(unsigned)> done) {
-  auto work = [options = state_->options, directory = std::move(directory)] {
-    return do_clean_up(options, directory);
+void LoopDevices::clean_up(const std::string& directory, std::function<void(unsigned)> done) {
+  // Listed now (sysfs does not block): what is attached from here on is not left over.
+  auto work = [options = state_->options, left = attached_below(directory)] {
+    return do_clean_up(options, left);
   };
   State::run(state_, std::move(work), std::move(done));
 }

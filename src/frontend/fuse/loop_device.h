@@ -68,7 +68,7 @@ class LoopDevices {
   void resize(const LoopDevice& device, std::function<void(std::error_code)> done);
   // Clears what a crashed daemon left behind: unused loop devices on files below `directory`, links
   // that lead nowhere. Calls back with the number of devices cleared.
-  void clean_up(std::string directory, std::function<void(unsigned)> done);
+  void clean_up(const std::string& directory, std::function<void(unsigned)> done);
 
   // Calls back when no operation is under way any more (at once if none is). Start no others.
   void close(std::function<void()> done);

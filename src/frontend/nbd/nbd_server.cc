@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <memory>
 #include <utility>
 
 #include "base/log.h"
@@ -62,6 +63,8 @@ class ServerImpl final : public Server, public ExportDirectory, public Negotiati
   std::uint64_t next_id_ = 1;
   std::uint32_t connections_ = 0;
   bool closing_ = false;
+  // What start() posts must not find us gone. Shared with that call alone.
+  std::shared_ptr<int> alive_ = std::make_shared<int>();
   std::function<void()> closed_;
   std::size_t shards_to_pass_ = 0;
   Task reap_task_ = Task::of<&ServerImpl::reap_negotiations>(this);
@@ -96,8 +99,8 @@ std::error_code ServerImpl::listen() {
 }
 
 void ServerImpl::start() {
-  home_.post([this] {
-    if (closing_) return;
+  home_.post([this, alive = std::weak_ptr<int>(alive_)] {
+    if (alive.expired() || closing_) return;
     for (const int fd : {unix_.fd(), tcp_.get()}) {
       if (fd < 0) continue;
       acceptors_.push_back(
