@@ -132,6 +132,9 @@ class Connection {
   virtual Result<RemoteSpan> expose(std::uint32_t window, std::span<const iovec> local) = 0;
   // After it returns the peer can no longer write there. Hiding a hidden window is a no-op.
   virtual void hide(std::uint32_t window) = 0;
+  // Whether the peer has written the whole of an exposed window, in order. True where the fabric
+  // cannot tell.
+  virtual bool filled(std::uint32_t /*window*/) const { return true; }
   // Aborts: `why` comes back in on_closed. Closing again is a no-op. `graceful` lets posted work
   // leave first (bounded time).
   virtual void close(std::error_code why, bool graceful = false) = 0;

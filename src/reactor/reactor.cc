@@ -15,8 +15,8 @@
 namespace rnbd {
 namespace {
 
-// Tasks run per round: enough for any burst of ours, few enough not to keep the ring waiting.
-constexpr int kTasksPerRound = 1024;
+// How often in a round the tasks deferred meanwhile get their turn.
+constexpr int kTaskTurnsPerRound = 4;
 // A turn of the spinning loop takes well under a microsecond; if it took this long, others had the
 // CPU.
 constexpr Duration kDisturbed = std::chrono::microseconds(10);
@@ -168,7 +168,13 @@ bool Reactor::reap() {
 
 bool Reactor::run_tasks() {
   if (tasks_.empty()) return false;
-  for (int left = kTasksPerRound; left > 0 && !tasks_.empty(); --left) tasks_.pop_front().run();
+  // Chains of tasks (deliver, then flush) finish in one round; one that defers itself for ever must
+  // not keep the ring waiting.
+  for (int turn = 0; turn < kTaskTurnsPerRound && !tasks_.empty(); ++turn) {
+    IntrusiveList<Task> due;
+    due.splice_back(tasks_);
+    while (!due.empty()) due.pop_front().run();
+  }
   return true;
 }
 

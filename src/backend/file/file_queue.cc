@@ -282,7 +282,9 @@ void FileQueue::after_transfer(Slot& slot, int result) {
     return cut ? finish(slot, from_errno(EIO)) : run(slot);
   }
   if (slot.step == Step::zeros) return after_modification(slot);
-  finish(slot, {});
+  // As after_sync: the error of this very write may have been told to another queue.
+  const bool hardened = block::modifies(request.op) && wants_sync(request);
+  finish(slot, hardened && device_.poisoned() ? from_errno(EIO) : std::error_code{});
 }
 
 void FileQueue::after_range(Slot& slot, int result) {

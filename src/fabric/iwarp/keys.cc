@@ -50,6 +50,7 @@ Result<RemoteSpan> Keys::expose(std::uint32_t window, std::span<const iovec> loc
   w.exposed = true;
   w.base = random_base(random_);
   w.length = length;
+  w.filled = 0;
   w.parts.assign(local.begin(), local.end());
   return RemoteSpan{
       .address = w.base, .key = stag_of(window), .length = static_cast<std::uint32_t>(length)};
@@ -83,6 +84,18 @@ KeyFault Keys::resolve(std::uint32_t stag, std::uint64_t offset, std::uint64_t n
   if (!memory->open(offset - memory->base(), n)) return KeyFault::access;
   target = Cursor(memory->parts(), offset - memory->base());
   return KeyFault::none;
+}
+
+void Keys::wrote(std::uint32_t stag, std::uint64_t offset, std::uint64_t n) {
+  const Window* found = find_window(stag);
+  if (found == nullptr) return;
+  Window& window = windows_[static_cast<std::size_t>(found - windows_.data())];
+  if (offset - window.base == window.filled) window.filled += n;
+}
+
+bool Keys::filled(std::uint32_t window) const {
+  RNBD_ASSERT(window < windows_.size());
+  return windows_[window].filled >= windows_[window].length;
 }
 
 Keys::Invalidation Keys::may_invalidate(std::uint32_t stag) const {

@@ -28,6 +28,11 @@ class Keys {
   // Whether the peer may write `n` > 0 bytes at `offset` now; if so `target` is set there.
   KeyFault resolve(std::uint32_t stag, std::uint64_t offset, std::uint64_t n, Cursor& target) const;
 
+  // Notes that the peer wrote there, as resolve() had allowed.
+  void wrote(std::uint32_t stag, std::uint64_t offset, std::uint64_t n);
+  // Whether the peer has written all of an exposed window, from its beginning on.
+  bool filled(std::uint32_t window) const;
+
   enum class Invalidation : std::uint8_t { allowed, unknown, not_a_window };
   Invalidation may_invalidate(std::uint32_t stag) const;
   void invalidate(std::uint32_t stag);  // of an exposed window
@@ -40,6 +45,7 @@ class Keys {
     std::uint32_t epoch = 0;
     std::uint64_t base = 0;
     std::uint64_t length = 0;
+    std::uint64_t filled = 0;  // bytes written without a gap from the beginning
     std::vector<iovec> parts;
   };
   std::uint32_t stag_of(std::uint32_t window) const;

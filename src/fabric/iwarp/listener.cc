@@ -17,6 +17,8 @@ namespace {
 constexpr int kAcceptsPerRound = 64;
 constexpr Duration kRetryDelay = std::chrono::milliseconds(100);
 
+constexpr std::size_t kLingeringMax = 64;
+
 }  // namespace
 
 struct LingeringSockets::Entry final : Linger {
@@ -30,7 +32,8 @@ LingeringSockets::~LingeringSockets() {
 }
 
 void LingeringSockets::add(UniqueFd fd) {
-  auto* entry = new Entry(reactor_, options_);  // owned by entries_, ends itself
+  if (entries_.count() >= kLingeringMax) return;  // a flood of refused peers is hung up on
+  auto* entry = new Entry(reactor_, options_);    // owned by entries_, ends itself
   entries_.push_back(*entry);
   entry->start(std::move(fd));
 }

@@ -107,6 +107,9 @@ Receiver::Step Receiver::finish_segment() {
     deliver_immediate();
     return Step::go_on;
   }
+  if (segment_.tagged && segment_.payload != 0) {
+    keys_.wrote(segment_.stag, segment_.offset, segment_.payload);
+  }
   if (open_ == Open::none) {
     open_ = segment_.tagged ? Open::write : Open::send;
     open_op_ = segment_.op;

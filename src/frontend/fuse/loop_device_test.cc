@@ -52,7 +52,7 @@ class LoopDeviceTest : public ::testing::Test {
     std::promise<Result<LoopDevice>> done;
     bench_.reactor->post([&] {
       loops_->attach({.file = bench_.path("disk"),
-                      .session = "rnbd-loop-test",
+                      .session = session_,
                       .volume = "a/b",
                       .read_only = read_only},
                      [&](Result<LoopDevice> result) { done.set_value(std::move(result)); });
@@ -73,6 +73,8 @@ class LoopDeviceTest : public ::testing::Test {
   static int run(const std::string& command) {
     return std::system(("(" + command + ") >/dev/null 2>&1").c_str());
   }
+  // Links are the machine's: tests that run beside this one have their own.
+  const std::string session_ = "rnbd-loop-test-" + std::to_string(::getpid());
   block::FakeDevice device_{64 << 20};
   Bench bench_;
   std::optional<LoopDevices> loops_;
@@ -85,7 +87,7 @@ TEST_F(LoopDeviceTest, AttachesWithDirectIoAndLinksAndLeavesNothingBehind) {
   EXPECT_EQ(loop_backing_file(device->number), bench_.path("disk"));
   EXPECT_EQ(std::filesystem::read_symlink(device->name_link),
             "../../loop" + std::to_string(device->number));
-  EXPECT_EQ(device->name_link, "/dev/rnbd/rnbd-loop-test/a!b");
+  EXPECT_EQ(device->name_link, "/dev/rnbd/" + session_ + "/a!b");
   EXPECT_EQ(std::filesystem::read_symlink(device->number_link),
             "loop" + std::to_string(device->number));
   UniqueFd fd(::open(device->device.c_str(), O_RDWR | O_CLOEXEC));
@@ -105,7 +107,7 @@ TEST_F(LoopDeviceTest, AttachesWithDirectIoAndLinksAndLeavesNothingBehind) {
   EXPECT_FALSE(loop_backing_file(number));
   EXPECT_FALSE(std::filesystem::is_symlink(number_link));
   EXPECT_FALSE(std::filesystem::is_symlink(name_link));
-  EXPECT_FALSE(std::filesystem::exists("/dev/rnbd/rnbd-loop-test"));
+  EXPECT_FALSE(std::filesystem::exists("/dev/rnbd/" + session_));
   EXPECT_TRUE(Bench::wait_for([&] { return bench_.open_count("disk") == 0; }));
 }
 

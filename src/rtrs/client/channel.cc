@@ -124,6 +124,12 @@ void Channel::activate(std::vector<wire::RemoteChunk> chunks, const SessionLimit
 
 void Channel::fail(std::error_code why) {
   if (closing_) return;
+  if (why == Errc::flushed || why == from_errno(ENOTCONN)) {
+    // It is ending already, and on_closed will say why: closing anew would cut a last word short.
+    closing_ = true;
+    lane_.remove_channel(*this);
+    return;
+  }
   if (!error_) error_ = why;
   close(why, false);
 }

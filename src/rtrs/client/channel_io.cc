@@ -122,6 +122,10 @@ void Channel::on_response(std::uint32_t immediate, std::span<const std::byte> ke
     if (!key) return fail(key.error());
     chunks_[permit].key = *key;
   }
+  // Success without the data would hand out what was in the memory before.
+  if (entry.exposed && response.error == 0 && !connection_->filled(permit)) {
+    return fail(Errc::protocol_violation);
+  }
   // From here on the peer cannot touch the data; a late write to it is a fault of the peer.
   if (entry.exposed) connection_->hide(permit);
   entry.exposed = false;

@@ -93,8 +93,14 @@ void LaneImpl::start(Request& request) {
   const std::uint32_t permit = free_.back();
   free_.pop_back();
   request.permit = permits_.first + permit;
-  if (!choose().send(request, permit)) return;
-  // The connection is going down and its on_closed is on the way; nothing was sent.
+  while (!channels_.empty()) {
+    Channel& channel = choose();
+    const std::error_code error = channel.send(request, permit);
+    if (!error) return;
+    if (error != from_errno(ENOTCONN)) break;
+    // Nothing was sent: it is going down and its on_closed is on the way. Another path may do.
+    std::erase(channels_, &channel);
+  }
   free_.push_back(permit);
   refuse(request, kNotConnected);
 }

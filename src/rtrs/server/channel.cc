@@ -76,6 +76,13 @@ void Channel::send_info_response(std::vector<std::byte> bytes) {
 
 void Channel::fail(std::error_code why) {
   if (closing_) return;
+  if (why == Errc::flushed || why == from_errno(ENOTCONN)) {
+    // It is ending already, and on_closed will say why: closing anew would cut a last word short.
+    shared_.gate.shut();
+    closing_ = true;
+    heartbeat_.stop();
+    return;
+  }
   if (!error_) error_ = why;
   begin_close(why, false);
 }

@@ -44,6 +44,7 @@ class Path final : private ChannelHandler {
 
   const Uuid& uuid() const { return uuid_; }
   PathState state() const { return state_; }
+  const fabric::Address& client() const { return client_; }
   const std::string& name() const { return name_; }
   // The errno this connect request must be refused with, or 0.
   int check(const wire::ConnectRequest& request) const;

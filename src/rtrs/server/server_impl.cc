@@ -11,6 +11,7 @@ namespace {
 
 // Paths that have not named their session yet: what strangers can make us keep.
 constexpr std::size_t kPathsConnectingMax = 64;
+constexpr std::size_t kPathsConnectingPerSourceMax = 16;  // so that one host cannot take them all
 constexpr unsigned kRefusalsLoggedPerSecond = 10;
 
 const char* what_is_wrong(const ServerOptions& options) {
@@ -111,7 +112,10 @@ Result<SessionImpl*> ServerImpl::find_or_create_session(const wire::ConnectReque
 Result<Path*> ServerImpl::new_path(SessionImpl& session, const wire::ConnectRequest& request,
                                    const fabric::IncomingConnection& incoming) {
   if (const int error = session.check_new_path(incoming)) return fail_errno(error);
-  if (paths_connecting() >= kPathsConnectingMax) return fail_errno(EUSERS);
+  if (paths_connecting(nullptr) >= kPathsConnectingMax ||
+      paths_connecting(&incoming.peer_address()) >= kPathsConnectingPerSourceMax) {
+    return fail_errno(EUSERS);
+  }
   const std::uint64_t chunk_memory = std::uint64_t{options_.queue_depth} * options_.max_chunk_size;
   if ((paths_total() + 1) * chunk_memory > options_.max_chunk_memory) return fail_errno(ENOMEM);
   return session.add_path(request, incoming);
@@ -123,11 +127,14 @@ std::size_t ServerImpl::paths_total() const {
   return total;
 }
 
-std::size_t ServerImpl::paths_connecting() const {
+std::size_t ServerImpl::paths_connecting(const fabric::Address* source) const {
   std::size_t connecting = 0;
   for (const auto& [uuid, session] : sessions_) {
-    for (const auto& path : session->paths())
-      connecting += path->state() == PathState::connecting ? 1U : 0U;
+    for (const auto& path : session->paths()) {
+      const bool counts = path->state() == PathState::connecting &&
+                          (source == nullptr || path->client().same_host(*source));
+      connecting += counts ? 1U : 0U;
+    }
   }
   return connecting;
 }

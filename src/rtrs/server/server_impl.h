@@ -32,7 +32,8 @@ class ServerImpl final : public Server, private fabric::ListenHandler, private S
   Result<Path*> new_path(SessionImpl& session, const wire::ConnectRequest& request,
                          const fabric::IncomingConnection& incoming);
   void refuse(std::unique_ptr<fabric::IncomingConnection> incoming, std::error_code why);
-  std::size_t paths_connecting() const;
+  // Half-open paths, of one host or (nullptr) of all.
+  std::size_t paths_connecting(const fabric::Address* source) const;
   std::size_t paths_total() const;
   void forget(SessionImpl& session);
   void maybe_stopped();
