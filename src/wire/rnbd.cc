@@ -54,6 +54,18 @@ Result<RnbdMessage> parse_close(ByteView bytes) {
 
 }  // namespace
 
+const char* access_mode_name(AccessMode mode) {
+  switch (mode) {
+    case AccessMode::ro:
+      return "ro";
+    case AccessMode::rw:
+      return "rw";
+    case AccessMode::migration:
+      return "migration";
+  }
+  return "unknown";
+}
+
 layout::SessionInfo encode(const SessionInfo& message) {
   layout::SessionInfo out{};
   out.header = header_of(RnbdType::session_info);

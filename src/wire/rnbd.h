@@ -32,6 +32,7 @@ enum class RnbdType : std::uint16_t {
 };
 
 enum class AccessMode : std::uint8_t { ro = 0, rw = 1, migration = 2 };
+const char* access_mode_name(AccessMode mode);
 
 enum class IoOp : std::uint8_t {
   read = 0,

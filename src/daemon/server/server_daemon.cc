@@ -47,12 +47,11 @@ PathView view_of(const rtrs::server::PathInfo& path) {
 }
 
 OpenView view_of(const server::OpenInfo& open) {
-  constexpr const char* kModes[] = {"ro", "rw", "migration"};
   OpenView view;
   view.volume = open.name;
   view.session = open.session;
   view.device_id = open.device_id;
-  view.access_mode = kModes[static_cast<std::size_t>(open.mode)];
+  view.access_mode = wire::access_mode_name(open.mode);
   view.size = open.size;
   view.reads = open.reads;
   view.read_bytes = open.read_bytes;

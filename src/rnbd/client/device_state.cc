@@ -37,18 +37,6 @@ const char* device_state_name(DeviceState state) {
   return "unknown";
 }
 
-const char* access_mode_name(AccessMode mode) {
-  switch (mode) {
-    case AccessMode::ro:
-      return "ro";
-    case AccessMode::rw:
-      return "rw";
-    case AccessMode::migration:
-      return "migration";
-  }
-  return "unknown";
-}
-
 Result<AccessMode> parse_access_mode(std::string_view text) {
   for (const AccessMode mode : {AccessMode::ro, AccessMode::rw, AccessMode::migration}) {
     if (text == access_mode_name(mode)) return mode;

@@ -18,8 +18,6 @@ std::string display_name(const DeviceHost& host, const DeviceOptions& options) {
   return options.path + "@" + host.session_options().name;
 }
 
-wire::AccessMode wire_mode(AccessMode mode) { return static_cast<wire::AccessMode>(mode); }
-
 }  // namespace
 
 RemoteDeviceImpl::RemoteDeviceImpl(DeviceHost& host, std::uint64_t serial, DeviceOptions options,
@@ -174,7 +172,7 @@ void RemoteDeviceImpl::send_open() {
   if (state_ == DeviceState::init)
     patience_timer_.arm_after(std::max(kOpenPatience, host_.session_options().connect_timeout));
   host_.calls().open(
-      host_.ready_session()->service_lane(), {wire_mode(options_.mode), options_.path},
+      host_.ready_session()->service_lane(), {options_.mode, options_.path},
       [&host = host_, serial = serial_, path = options_.path](Result<wire::OpenResponse> response) {
         if (RemoteDeviceImpl* self = host.find_device(serial))
           return self->on_open_answer(std::move(response));

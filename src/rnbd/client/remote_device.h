@@ -13,11 +13,12 @@
 
 #include "block/device.h"
 #include "rtrs/client/session.h"
+#include "wire/rnbd.h"
 
 namespace rnbd::client {
 
-enum class AccessMode : std::uint8_t { ro = 0, rw = 1, migration = 2 };
-const char* access_mode_name(AccessMode mode);
+using wire::access_mode_name;
+using wire::AccessMode;
 Result<AccessMode> parse_access_mode(
     std::string_view text);  // "ro", "rw", "migration"; else EINVAL
 

@@ -95,7 +95,7 @@ void ExportsImpl::on_request(rtrs::server::Request& request) {
   if (const auto* open_message = std::get_if<wire::Open>(&*message)) {
     if (!has_room(request, sizeof(wire::layout::OpenResponse), request.data().size()))
       return request.respond(EINVAL);
-    const auto mode = static_cast<AccessMode>(open_message->access_mode);
+    const auto mode = open_message->access_mode;
     return home().post([this, session_id, name = std::string(open_message->device_name), mode,
                         asker] { open(session_id, name, mode, asker); });
   }

@@ -9,10 +9,11 @@
 
 #include "block/device.h"
 #include "rtrs/server/server.h"
+#include "wire/rnbd.h"
 
 namespace rnbd::server {
 
-enum class AccessMode : std::uint8_t { ro = 0, rw = 1, migration = 2 };
+using wire::AccessMode;
 
 // A device opened for an export, with the identity arbitration goes by (two names of one file are
 // one).

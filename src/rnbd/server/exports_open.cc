@@ -8,22 +8,6 @@
 #include "rnbd/server/exports_impl.h"
 
 namespace rnbd::server {
-namespace {
-
-const char* mode_name(AccessMode mode) {
-  switch (mode) {
-    case AccessMode::ro:
-      return "ro";
-    case AccessMode::rw:
-      return "rw";
-    case AccessMode::migration:
-      return "migration";
-  }
-  return "unknown";
-}
-
-}  // namespace
-
 void ExportsImpl::open(std::uint64_t session_id, const std::string& name, AccessMode mode,
                        const Asker& asker) {
   Session* session = find_session(session_id);
@@ -79,7 +63,7 @@ std::error_code ExportsImpl::admit(Mapping& mapping, const OpenedDevice& opened)
   if (const std::error_code error = access_.acquire(opened.identity, mapping.mode)) {
     log_info("<{}@{}>: {} refused, the device is open for writing elsewhere",
              printable(mapping.name), printable(mapping.session->rtrs->name()),
-             mode_name(mapping.mode));
+             wire::access_mode_name(mapping.mode));
     return error;
   }
   mapping.granted = true;
@@ -135,7 +119,8 @@ void ExportsImpl::attached(Mapping& mapping, std::error_code error) {
     });
   }
   log_info("<{}@{}>: opened {} as device {}", printable(mapping.name),
-           printable(mapping.session->rtrs->name()), mode_name(mapping.mode), mapping.device_id);
+           printable(mapping.session->rtrs->name()), wire::access_mode_name(mapping.mode),
+           mapping.device_id);
   for (const Asker& asker : askers) answer_open(asker, mapping);
   if (mapping.session->closing) close(mapping, nullptr);
 }

@@ -131,9 +131,8 @@ class ExportBench {
 
   HandRequest& open_message(HandSession& session, const std::string& name, server::AccessMode mode,
                             std::size_t loop = 0) {
-    return send(session, loop, rtrs::Direction::read,
-                text_of(wire::encode(wire::Open{static_cast<wire::AccessMode>(mode), name})), 56,
-                56);
+    return send(session, loop, rtrs::Direction::read, text_of(wire::encode(wire::Open{mode, name})),
+                56, 56);
   }
   // The id, or minus the errno.
   std::int64_t open(HandSession& session, const std::string& name,
