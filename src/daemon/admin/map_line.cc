@@ -157,8 +157,7 @@ std::string to_line(const MapRequest& request) {
       port = path.port;
       line += fmt::format(" dest_port={}", port);
     }
-    line +=
-        " path=" + (path.source.empty() ? path.destination : path.source + "@" + path.destination);
+    line += " path=" + to_text(path);
   }
   line += " device_path=" + request.device_path;
   if (request.access_mode != "rw") line += " access_mode=" + request.access_mode;

@@ -45,6 +45,8 @@ bool looks_like_uri(std::string_view text);
 // "[src@]dst" or "src,dst"; each with its prefix. EPROTONOSUPPORT in Problem::error for an unknown
 // one.
 Outcome<PathSpec> parse_path_spec(std::string_view text, std::uint16_t port);
+// The same back, without the port.
+std::string to_text(const PathSpec& path);
 
 // client@server, as administrators of RNBD name sessions, in the characters a session name may
 // have.

@@ -87,6 +87,11 @@ Outcome<PathSpec> parse_path_spec(std::string_view text, std::uint16_t port) {
   return path;
 }
 
+std::string to_text(const PathSpec& path) {
+  // Not '@': an interface's name (fe80::1%eth@0) may contain one, and a comma is looked for first.
+  return path.source.empty() ? path.destination : path.source + "," + path.destination;
+}
+
 std::string default_session_name(std::string_view client_host, const PathSpec& path) {
   std::string_view server = path.destination;
   bool is_unix = server.starts_with("unix:");

@@ -164,7 +164,7 @@ Outcome<void> add_first_path(std::string_view scheme, std::string_view authority
       text = "host:" + parsed->host;
     }
     if (!query.source.empty())
-      text = (query.source.starts_with("ip:") ? "" : "ip:") + query.source + "@" + text;
+      text = (query.source.starts_with("ip:") ? "" : "ip:") + query.source + "," + text;
   }
   auto path = parse_path_spec(text, port);
   if (!path) return tl::unexpected(path.error());
