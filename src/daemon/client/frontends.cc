@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <filesystem>
 
+#include "base/device_users.h"
 #include "base/log.h"
 
 namespace rnbd::daemon {
@@ -200,7 +201,8 @@ std::uint32_t Frontends::user_count(const Presence& presence) const {
     count += open > own ? open - own : 0;
   }
   if (presence.loop)
-    count += static_cast<std::uint32_t>(fuse::LoopDevices::users(presence.loop->number).size());
+    count += static_cast<std::uint32_t>(
+        device_users("loop" + std::to_string(presence.loop->number)).size());
   return count;
 }
 

@@ -145,12 +145,6 @@ void MountImpl::maybe_finish() {
 
 }  // namespace
 
-std::string file_name(std::string_view volume_path) {
-  std::string name(volume_path);
-  std::replace(name.begin(), name.end(), '/', '!');
-  return name;
-}
-
 Result<std::unique_ptr<Mount>> Mount::create(Reactor& reactor, MountOptions options) {
   constexpr std::uint32_t kInflightMax = 1024;
   if (options.inflight_max < 1 || options.inflight_max > kInflightMax) return fail_errno(EINVAL);

@@ -14,9 +14,9 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "base/device_links.h"
 #include "base/error.h"
 #include "block/device.h"
 #include "reactor/reactor.h"
@@ -35,8 +35,7 @@ struct VolumeOptions {
   bool read_only = false;
 };
 
-// A volume's path as one file name: '/' becomes '!', as sysfs does with device names.
-std::string file_name(std::string_view volume_path);
+using rnbd::file_name;  // a volume's path as one file name
 
 class Mount {
  public:

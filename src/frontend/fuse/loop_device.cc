@@ -2,14 +2,14 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <list>
 #include <thread>
 #include <utility>
 
+#include "base/device_links.h"
+#include "base/device_users.h"
 #include "base/log.h"
 #include "frontend/fuse/loop_control.h"
-#include "frontend/fuse/loop_links.h"
 
 namespace rnbd::fuse {
 namespace {
@@ -19,16 +19,19 @@ LinkPlace link_place(const LoopOptions& options) {
           options.device_directory};
 }
 
+std::string node_of(unsigned number) { return "loop" + std::to_string(number); }
+
 Result<LoopDevice> do_attach(const LoopOptions& options, const LoopSpec& spec) {
   const auto number =
       loop_attach({options.device_directory, spec.file, spec.block_size, spec.read_only});
   if (!number) return fail(number.error());
   LoopDevice device;
   device.number = *number;
-  device.device = options.device_directory + "/loop" + std::to_string(*number);
+  device.device = options.device_directory + "/" + node_of(*number);
   device.file = spec.file;
   if (!options.links) return device;
-  auto links = make_links(link_place(options), *number, spec.session, spec.volume, spec.number);
+  auto links =
+      make_links(link_place(options), node_of(*number), spec.session, spec.volume, spec.number);
   if (!links) {
     loop_clear(device.device, true);
     return fail(links.error());
@@ -40,35 +43,19 @@ Result<LoopDevice> do_attach(const LoopOptions& options, const LoopSpec& spec) {
 
 bool bound(const LoopDevice& device) { return loop_backing_file(device.number) == device.file; }
 
-// Waits for openers that come and go (udev), not for mounts and holders, which stay.
-DetachResult wait_for_users(const LoopOptions& options, const LoopDevice& device) {
-  const auto deadline = std::chrono::steady_clock::now() + options.busy_wait;
-  for (;;) {
-    auto users = LoopDevices::users(device.number);
-    if (users.empty()) return {};
-    const bool passing = std::all_of(users.begin(), users.end(), [](const std::string& user) {
-      return user.rfind("open by ", 0) == 0;
-    });
-    if (!passing || std::chrono::steady_clock::now() >= deadline)
-      return {from_errno(EBUSY), std::move(users)};
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-}
-
 DetachResult do_detach(const LoopOptions& options, const LoopDevice& device, bool force) {
-  const LoopLinks links{device.number_link, device.name_link};
+  const DeviceLinks links{device.number_link, device.name_link};
+  const std::string node = node_of(device.number);
   if (!bound(device)) {  // somebody detached it already
-    remove_links(links, device.number);
+    remove_links(links, node);
     return {};
   }
   if (!force) {
-    auto busy = wait_for_users(options, device);
-    if (busy.error) return busy;
+    auto users = wait_for_users(node, options.busy_wait);
+    if (!users.empty()) return {from_errno(EBUSY), std::move(users)};
   }
-  if (const auto error = loop_clear(device.device, force)) {
-    return {error, LoopDevices::users(device.number)};
-  }
-  remove_links(links, device.number);
+  if (const auto error = loop_clear(device.device, force)) return {error, device_users(node)};
+  remove_links(links, node);
   return {};
 }
 
@@ -85,7 +72,7 @@ std::vector<unsigned> attached_below(const std::string& directory) {
 unsigned do_clean_up(const LoopOptions& options, const std::vector<unsigned>& left) {
   unsigned cleared = 0;
   for (const unsigned number : left) {
-    const std::string device = options.device_directory + "/loop" + std::to_string(number);
+    const std::string device = options.device_directory + "/" + node_of(number);
     if (!loop_clear(device, false)) ++cleared;
   }
   if (options.links) remove_dead_links(link_place(options).directory);

@@ -45,9 +45,8 @@ struct LoopDevice {
 };
 
 struct DetachResult {
-  std::error_code error;  // EBUSY: see users
-  std::vector<std::string>
-      users;  // "mounted on /mnt", "open by 123 (qemu)", "held by dm-0", "swap"
+  std::error_code error;           // EBUSY: see users
+  std::vector<std::string> users;  // see base/device_users.h
 };
 
 class LoopDevices {
@@ -73,8 +72,6 @@ class LoopDevices {
   // Calls back when no operation is under way any more (at once if none is). Start no others.
   void close(std::function<void()> done);
 
-  // Who uses the device now, in words. Reads /proc and /sys only; any thread.
-  static std::vector<std::string> users(unsigned loop_number);
   // False without /dev/loop-control or the right to use it. Any thread.
   static bool available();
 

@@ -10,7 +10,6 @@
 #include <optional>
 
 #include "frontend/fuse/loop_control.h"
-#include "frontend/fuse/loop_links.h"
 #include "frontend/fuse/testing/fuse_bench.h"
 
 namespace rnbd::fuse {
@@ -198,37 +197,6 @@ TEST_F(LoopDeviceTest, CleansUpWhatADeadDaemonLeft) {
   EXPECT_FALSE(std::filesystem::is_symlink(left.number_link));
   EXPECT_FALSE(std::filesystem::is_symlink(left.name_link));
   attached_.reset();
-}
-
-TEST(LoopLinks, TakeTheLowestFreeNumberAndOnlyRemoveTheirOwn) {
-  char pattern[] = "/tmp/rnbd-links-test-XXXXXX";
-  const std::string directory = ::mkdtemp(pattern);
-  std::filesystem::create_symlink("null", directory + "/rnbd0");  // somebody else's
-  const auto links = make_links({directory, directory}, 4094, "client@server", "/dev/ram0");
-  ASSERT_TRUE(links);
-  EXPECT_EQ(links->number_link, directory + "/rnbd1");
-  EXPECT_EQ(links->name_link, directory + "/rnbd/client@server/!dev!ram0");
-  EXPECT_EQ(make_links({directory, directory}, 4093, "..", "x").error(), from_errno(EINVAL));
-  remove_links(*links, 4093);
-  EXPECT_TRUE(std::filesystem::is_symlink(links->number_link));
-  remove_links(*links, 4094);
-  EXPECT_FALSE(std::filesystem::is_symlink(links->number_link));
-  EXPECT_FALSE(std::filesystem::exists(directory + "/rnbd"));
-  EXPECT_TRUE(std::filesystem::is_symlink(directory + "/rnbd0"));
-  std::filesystem::remove_all(directory);
-}
-
-TEST(LoopLinks, MayBeApartFromTheDevicesAndAskForANumber) {
-  char pattern[] = "/tmp/rnbd-links-test-XXXXXX";
-  const std::string directory = ::mkdtemp(pattern);
-  const auto links = make_links({directory, "/dev"}, 4094, "session", "volume", 7);
-  ASSERT_TRUE(links);
-  EXPECT_EQ(links->number_link, directory + "/rnbd7");
-  EXPECT_EQ(std::filesystem::read_symlink(links->number_link), "/dev/loop4094");
-  EXPECT_EQ(std::filesystem::read_symlink(links->name_link), "/dev/loop4094");
-  remove_dead_links(directory);  // nothing is bound to loop4094
-  EXPECT_TRUE(std::filesystem::is_empty(directory));
-  std::filesystem::remove_all(directory);
 }
 
 }  // namespace

@@ -1,18 +1,15 @@
-// Who uses a loop device: mounts in any namespace, holders (dm, md), swap, processes that have it
-// open.
-#include <dirent.h>
+#include "base/device_users.h"
+
 #include <unistd.h>
 
-#include <climits>
-#include <cstdlib>
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <set>
 #include <sstream>
+#include <thread>
 
-#include "frontend/fuse/loop_device.h"
-
-namespace rnbd::fuse {
+namespace rnbd {
 namespace {
 
 namespace stdfs = std::filesystem;
@@ -25,8 +22,7 @@ std::string first_line(const std::string& path) {
 }
 
 // "loop3" and its partitions.
-std::set<std::string> block_names(unsigned number) {
-  const std::string name = "loop" + std::to_string(number);
+std::set<std::string> block_names(const std::string& name) {
   std::set<std::string> names{name};
   std::error_code error;
   for (const auto& entry : stdfs::directory_iterator("/sys/block/" + name, error)) {
@@ -79,9 +75,9 @@ bool has_open(const std::string& process, const std::set<std::string>& paths) {
 
 }  // namespace
 
-std::vector<std::string> LoopDevices::users(unsigned loop_number) {
+std::vector<std::string> device_users(const std::string& node) {
   std::vector<std::string> users;
-  const std::set<std::string> names = block_names(loop_number);
+  const std::set<std::string> names = block_names(node);
   std::set<std::string> devices, paths, places;
   for (const std::string& name : names) {
     devices.insert(first_line("/sys/class/block/" + name + "/dev"));
@@ -106,4 +102,16 @@ std::vector<std::string> LoopDevices::users(unsigned loop_number) {
   return users;
 }
 
-}  // namespace rnbd::fuse
+std::vector<std::string> wait_for_users(const std::string& node, Duration patience) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  for (;;) {
+    auto users = device_users(node);
+    const bool passing = std::all_of(users.begin(), users.end(), [](const std::string& user) {
+      return user.rfind("open by ", 0) == 0;
+    });
+    if (users.empty() || !passing || std::chrono::steady_clock::now() >= deadline) return users;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
+}  // namespace rnbd

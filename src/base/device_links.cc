@@ -1,38 +1,37 @@
-#include "frontend/fuse/loop_links.h"
+#include "base/device_links.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <filesystem>
 #include <optional>
 #include <vector>
 
-#include "frontend/fuse/fuse_mount.h"
-#include "frontend/fuse/loop_control.h"
-
-namespace rnbd::fuse {
+namespace rnbd {
 namespace {
 
 namespace stdfs = std::filesystem;
 
-// The number of the loop device a symbolic link names.
-std::optional<unsigned> leads_to(const std::string& link) {
+// The node a symbolic link of ours names; nothing for links of others.
+std::optional<std::string> leads_to(const std::string& link) {
   std::error_code error;
   const stdfs::path target = stdfs::read_symlink(link, error);
-  unsigned number = 0;
-  if (error || std::sscanf(target.filename().c_str(), "loop%u", &number) != 1) return std::nullopt;
-  return number;
+  const std::string node = target.filename();
+  const bool ours = node.rfind("loop", 0) == 0 || node.rfind("ublkb", 0) == 0;
+  if (error || !ours) return std::nullopt;
+  return node;
 }
 
-// A link of a daemon that is gone: its device is bound to nothing, or newly bound by us.
-bool is_stale(const std::string& link, unsigned ours) {
-  const auto number = leads_to(link);
-  return number && (*number == ours || !loop_backing_file(*number));
+// A link of a daemon that is gone: its device is no disk any more, or newly made by us.
+bool is_stale(const std::string& link, const std::string& ours) {
+  const auto node = leads_to(link);
+  return node && (*node == ours || !node_in_use(*node));
 }
 
-std::error_code link_to(const std::string& target, const std::string& link, unsigned ours) {
+std::error_code link_to(const std::string& target, const std::string& link,
+                        const std::string& ours) {
   if (::symlink(target.c_str(), link.c_str()) == 0) return {};
   if (errno != EEXIST) return from_errno(errno);
   if (!is_stale(link, ours)) return from_errno(EEXIST);
@@ -41,7 +40,7 @@ std::error_code link_to(const std::string& target, const std::string& link, unsi
 }
 
 Result<std::string> make_number_link(const std::string& directory, const std::string& target,
-                                     unsigned ours, unsigned wanted) {
+                                     const std::string& ours, unsigned wanted) {
   constexpr unsigned kNumbers = 1U << 20;
   for (unsigned attempt = 0; attempt < kNumbers; ++attempt) {
     const unsigned number = attempt == 0 ? wanted : attempt - 1;
@@ -54,7 +53,7 @@ Result<std::string> make_number_link(const std::string& directory, const std::st
 }
 
 Result<std::string> make_name_link(const std::string& directory, const std::string& target,
-                                   unsigned ours, const std::string& session,
+                                   const std::string& ours, const std::string& session,
                                    const std::string& volume) {
   const std::string base = directory + "/rnbd";
   const std::string folder = base + "/" + file_name(session);
@@ -70,28 +69,38 @@ bool sound(const std::string& name) { return !name.empty() && name != "." && nam
 
 }  // namespace
 
-Result<LoopLinks> make_links(const LinkPlace& place, unsigned loop_number,
-                             const std::string& session, const std::string& volume,
-                             unsigned wanted) {
-  if (!sound(session) || !sound(volume)) return fail_errno(EINVAL);
-  const bool together = place.directory == place.device_directory;
-  const std::string node = "loop" + std::to_string(loop_number);
-  const std::string target = together ? node : place.device_directory + "/" + node;
-  const std::string target_from_folder = together ? "../../" + node : target;
-  auto name_link =
-      make_name_link(place.directory, target_from_folder, loop_number, session, volume);
-  if (!name_link) return fail(name_link.error());
-  auto number_link = make_number_link(place.directory, target, loop_number, wanted);
-  if (!number_link) {
-    remove_links({"", *name_link}, loop_number);
-    return fail(number_link.error());
-  }
-  return LoopLinks{std::move(*number_link), std::move(*name_link)};
+std::string file_name(std::string_view volume_path) {
+  std::string name(volume_path);
+  std::replace(name.begin(), name.end(), '/', '!');
+  return name;
 }
 
-void remove_links(const LoopLinks& links, unsigned loop_number) {
+bool node_in_use(const std::string& node) {
+  const std::string disk = "/sys/block/" + node;
+  const bool loop = node.rfind("loop", 0) == 0;  // stays a node when it is free
+  return ::access((loop ? disk + "/loop/backing_file" : disk).c_str(), F_OK) == 0;
+}
+
+Result<DeviceLinks> make_links(const LinkPlace& place, const std::string& node,
+                               const std::string& session, const std::string& volume,
+                               unsigned wanted) {
+  if (!sound(session) || !sound(volume)) return fail_errno(EINVAL);
+  const bool together = place.directory == place.device_directory;
+  const std::string target = together ? node : place.device_directory + "/" + node;
+  const std::string target_from_folder = together ? "../../" + node : target;
+  auto name_link = make_name_link(place.directory, target_from_folder, node, session, volume);
+  if (!name_link) return fail(name_link.error());
+  auto number_link = make_number_link(place.directory, target, node, wanted);
+  if (!number_link) {
+    remove_links({"", *name_link}, node);
+    return fail(number_link.error());
+  }
+  return DeviceLinks{std::move(*number_link), std::move(*name_link)};
+}
+
+void remove_links(const DeviceLinks& links, const std::string& node) {
   for (const std::string& link : {links.number_link, links.name_link}) {
-    if (!link.empty() && leads_to(link) == loop_number) ::unlink(link.c_str());
+    if (!link.empty() && leads_to(link) == node) ::unlink(link.c_str());
   }
   if (links.name_link.empty()) return;
   const stdfs::path folder = stdfs::path(links.name_link).parent_path();
@@ -99,15 +108,14 @@ void remove_links(const LoopLinks& links, unsigned loop_number) {
 }
 
 void remove_dead_links(const std::string& link_directory) {
-  constexpr unsigned kNone = 0xffffffff;
   std::vector<std::string> dead;
   std::error_code error;
   for (const auto& entry : stdfs::directory_iterator(link_directory, error)) {
     const std::string name = entry.path().filename();
-    if (name.rfind("rnbd", 0) == 0 && is_stale(entry.path(), kNone)) dead.push_back(entry.path());
+    if (name.rfind("rnbd", 0) == 0 && is_stale(entry.path(), "")) dead.push_back(entry.path());
   }
   for (const auto& entry : stdfs::recursive_directory_iterator(link_directory + "/rnbd", error)) {
-    if (entry.is_symlink() && is_stale(entry.path(), kNone)) dead.push_back(entry.path());
+    if (entry.is_symlink() && is_stale(entry.path(), "")) dead.push_back(entry.path());
   }
   for (const std::string& link : dead) {
     ::unlink(link.c_str());
@@ -117,4 +125,4 @@ void remove_dead_links(const std::string& link_directory) {
   ::rmdir((link_directory + "/rnbd").c_str());  // unless it is in use
 }
 
-}  // namespace rnbd::fuse
+}  // namespace rnbd
