@@ -1,6 +1,7 @@
 #include "fabric/address.h"
 
 #include <arpa/inet.h>
+#include <endian.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/un.h>
@@ -8,6 +9,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstddef>
+#include <cstdio>
 #include <cstring>
 
 namespace rnbd::fabric {
@@ -68,6 +70,49 @@ Result<Address> parse_ip(std::string_view text, std::uint16_t port) {
   return Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&ip6), sizeof ip6);
 }
 
+// InfiniBand's own addresses: struct sockaddr_ib of infiniband/ib.h.
+constexpr int kFamilyIb = 27;  // AF_IB
+constexpr std::uint64_t kServiceIdMask = 0xffffffffffffffffU;
+constexpr std::uint64_t kServiceIdPortSpaceIb = 0x013f0000;  // RDMA_IB_IP_PS_IB; the port below
+struct SockaddrIb {
+  std::uint16_t family = 0;
+  std::uint16_t pkey = 0;
+  std::uint32_t flow_info = 0;
+  in6_addr gid{};
+  std::uint64_t service_id = 0;
+  std::uint64_t service_id_mask = 0;
+  std::uint64_t scope_id = 0;
+};
+static_assert(sizeof(SockaddrIb) == 48);
+const SockaddrIb& ib(const sockaddr* a) { return *reinterpret_cast<const SockaddrIb*>(a); }
+
+Result<Address> parse_gid(std::string_view text, std::uint16_t port) {
+  SockaddrIb address;
+  address.family = kFamilyIb;
+  address.pkey = 0xffff;
+  address.service_id = htobe64(kServiceIdPortSpaceIb | port);
+  address.service_id_mask = kServiceIdMask;
+  if (::inet_pton(AF_INET6, std::string(text).c_str(), &address.gid) != 1)
+    return fail_errno(EINVAL);
+  return Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&address), sizeof address);
+}
+
+// All eight groups, as the kernel prints it.
+std::string gid_text(const in6_addr& gid) {
+  std::string text = "gid";
+  for (std::size_t i = 0; i < sizeof gid.s6_addr; i += 2) {
+    char group[6];
+    std::snprintf(group, sizeof group, ":%02x%02x", gid.s6_addr[i], gid.s6_addr[i + 1]);
+    text += group;
+  }
+  return text;
+}
+
+Result<Address> only_by(Transport transport, Result<Address> address) {
+  if (address) address->set_transport(transport);
+  return address;
+}
+
 }  // namespace
 
 Result<Address> Address::parse(std::string_view text, std::uint16_t port) {
@@ -76,6 +121,9 @@ Result<Address> Address::parse(std::string_view text, std::uint16_t port) {
   const std::string_view prefix = text.substr(0, colon);
   const std::string_view rest = text.substr(colon + 1);
   if (prefix == "ip") return parse_ip(rest, port);
+  if (prefix == "rdma") return only_by(Transport::rdma, parse_ip(rest, port));
+  if (prefix == "tcp") return only_by(Transport::tcp, parse_ip(rest, port));
+  if (prefix == "gid") return only_by(Transport::rdma, parse_gid(rest, port));
   if (prefix == "unix") return parse_unix(rest);
   return fail_errno(EPROTONOSUPPORT);
 }
@@ -115,6 +163,8 @@ std::uint16_t Address::port() const {
       return ntohs(v4(data()).sin_port);
     case AF_INET6:
       return ntohs(v6(data()).sin6_port);
+    case kFamilyIb:
+      return static_cast<std::uint16_t>(be64toh(ib(data()).service_id));
     default:
       return 0;
   }
@@ -145,6 +195,8 @@ std::string Address::to_string() const {
       }
       return result;
     }
+    case kFamilyIb:
+      return gid_text(ib(data()).gid);
     default:
       return "none";
   }
@@ -166,6 +218,8 @@ bool Address::same_host(const Address& other) const {
       return std::memcmp(&v6(data()).sin6_addr, &v6(other.data()).sin6_addr, sizeof(in6_addr)) ==
                  0 &&
              v6(data()).sin6_scope_id == v6(other.data()).sin6_scope_id;
+    case kFamilyIb:
+      return std::memcmp(&ib(data()).gid, &ib(other.data()).gid, sizeof(in6_addr)) == 0;
     default:
       return false;
   }

@@ -57,6 +57,29 @@ TEST(PathAddress, TakesSourceBeforeCommaOrAt) {
   EXPECT_EQ(PathAddress::parse("unix:@abstract", 1)->to_string(), "unix:@abstract");
 }
 
+TEST(Address, RdmaAndTcpLeaveNoChoiceAndPrintAsIp) {
+  const auto rdma = Address::parse("rdma:10.0.0.1", 1234);
+  const auto tcp = Address::parse("tcp:fd00::1", 99);
+  ASSERT_TRUE(rdma && tcp);
+  EXPECT_EQ(rdma->transport(), Transport::rdma);
+  EXPECT_EQ(rdma->to_string(), "ip:10.0.0.1");
+  EXPECT_EQ(tcp->transport(), Transport::tcp);
+  EXPECT_EQ(tcp->to_string_with_port(), "ip:fd00::1 port 99");
+  EXPECT_EQ(Address::parse("ip:10.0.0.1", 1)->transport(), Transport::any);
+  EXPECT_EQ(Address::parse("rdma:example", 1).error(), from_errno(EINVAL));
+}
+
+TEST(Address, AGidIsAnInfinibandAddressOnItsPort) {
+  const auto gid = Address::parse("gid:fe80::5054:ff:fe12:3456", 1234);
+  ASSERT_TRUE(gid);
+  EXPECT_EQ(gid->to_string(), "gid:fe80:0000:0000:0000:5054:00ff:fe12:3456");
+  EXPECT_EQ(gid->port(), 1234);
+  EXPECT_EQ(gid->transport(), Transport::rdma);
+  EXPECT_TRUE(gid->same_host(*Address::parse("gid:fe80:0:0:0:5054:ff:fe12:3456", 1)));
+  EXPECT_FALSE(gid->same_host(*Address::parse("gid:fe80::1", 1234)));
+  EXPECT_EQ(Address::parse("gid:10.0.0.1", 1).error(), from_errno(EINVAL));
+}
+
 TEST(PathAddress, ErrorsInTheSourceAreEinval) {
   EXPECT_EQ(PathAddress::parse("xx:1@ip:10.0.0.1", 1).error(), from_errno(EINVAL));
   EXPECT_EQ(PathAddress::parse("ip:10.0.0.2@xx:1", 1).error(), from_errno(EPROTONOSUPPORT));

@@ -38,6 +38,8 @@ class Harness {
   virtual PathAddress path_to(const Address& listening) {
     return {.source = {}, .destination = listening};
   }
+  // What a client's domains are made for.
+  virtual PathAddress client_path() { return path_to(listen_address()); }
   // An address where connects are refused at once, and one where nobody ever answers. Tests that
   // need one are skipped where there is none.
   virtual std::optional<Address> refusing_address() { return std::nullopt; }

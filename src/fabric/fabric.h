@@ -26,6 +26,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 
 #include "base/error.h"
 #include "base/loop.h"
@@ -62,11 +63,26 @@ class Memory {
   virtual void set_gate(std::size_t chunk, bool open) = 0;
 };
 
+struct Capabilities {
+  const char* name = "";  // "sim", "iwarp", "verbs"
+  bool send_imm = false;
+  bool remote_invalidate = false;  // a peer may invalidate our windows
+  std::size_t max_private_data = 56;
+};
+
+// An RDMA device and its port, as the administrator knows it.
+struct DeviceName {
+  std::string name;  // "mlx5_0"; empty where there is none
+  unsigned port = 0;
+};
+
 // A protection domain: the connections of one RTRS path, which share its keys and nobody else's.
 // Create and destroy on one thread; register before connections use it. Destroy after its Memory.
 class Domain {
  public:
   virtual ~Domain() = default;
+  virtual const Capabilities& capabilities() const = 0;  // of its connections
+  virtual DeviceName device() const { return {}; }       // they run on
   virtual Result<std::unique_ptr<Memory>> register_memory(const MemoryOptions& options) = 0;
 };
 
@@ -171,21 +187,17 @@ struct ConnectRequest {
   Duration timeout = std::chrono::seconds(5);  // from the call to on_connected
 };
 
-struct Capabilities {
-  const char* name = "";  // "sim", "iwarp", "verbs"
-  bool send_imm = false;
-  bool remote_invalidate = false;  // a peer may invalidate our windows
-  std::size_t max_private_data = 56;
-};
-
 class Fabric {
  public:
   virtual ~Fabric() = default;
   virtual Loop& loop() = 0;
   virtual const Capabilities& capabilities() const = 0;
-  // A domain whose connections come from `incoming` (acceptor) or go to an address still to be
-  // resolved (nullptr). It may be used by connections of other Fabrics of the same kind.
-  virtual Result<std::unique_ptr<Domain>> create_domain(const IncomingConnection* incoming) = 0;
+  // Whether this fabric can carry a path to that address.
+  virtual bool reaches(const PathAddress& address) = 0;
+  // A domain for the connections of one path: an acceptor's, known from the first that came in, or
+  // an initiator's. It may be used by connections of other Fabrics of the same kind.
+  virtual Result<std::unique_ptr<Domain>> create_domain(const IncomingConnection& first) = 0;
+  virtual Result<std::unique_ptr<Domain>> create_domain(const PathAddress& address) = 0;
   virtual Result<std::unique_ptr<Connection>> connect(const ConnectRequest& request, Domain& domain,
                                                       const ConnectionOptions& options,
                                                       ConnectionHandler& handler) = 0;

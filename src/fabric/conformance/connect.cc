@@ -13,7 +13,7 @@ using namespace std::chrono_literals;
 class Attempt {
  public:
   explicit Attempt(Harness& harness)
-      : harness_(harness), domain_(*harness.client(0).create_domain(nullptr)) {
+      : harness_(harness), domain_(*harness.client(0).create_domain(harness.client_path())) {
     auto listener = harness.server().listen(harness.listen_address(), door);
     if (!listener) ADD_FAILURE() << "listen: " << listener.error().message();
     listener_ = std::move(*listener);
@@ -48,7 +48,7 @@ class Attempt {
   }
   void accept(std::unique_ptr<IncomingConnection> request, std::span<const std::byte> data = {}) {
     if (server_domain_ == nullptr)
-      server_domain_ = std::move(*harness_.server().create_domain(request.get()));
+      server_domain_ = std::move(*harness_.server().create_domain(*request));
     const InsideCall inside;
     server.own(harness_.server().accept(std::move(request), *server_domain_, data, kDefaultOptions,
                                         server));
@@ -56,7 +56,7 @@ class Attempt {
   }
   void drop_listener() { listener_.reset(); }
   Domain& server_domain(const IncomingConnection& request) {
-    server_domain_ = std::move(*harness_.server().create_domain(&request));
+    server_domain_ = std::move(*harness_.server().create_domain(request));
     return *server_domain_;
   }
   Listener& listener() { return *listener_; }
@@ -116,7 +116,7 @@ TEST_P(Conformance, PrivateDataOfEverySizeTravelsBothWays) {
 TEST_P(Conformance, PrivateDataBeyondTheMaximumIsRefused) {
   Attempt attempt(harness());
   const Bytes data(harness().client(0).capabilities().max_private_data + 1);
-  const auto domain = harness().client(0).create_domain(nullptr);
+  const auto domain = harness().client(0).create_domain(harness().client_path());
   ConnectRequest request;
   request.address = harness().path_to(attempt.listener().local_address());
   request.private_data = data;

@@ -175,7 +175,7 @@ Pair::Pair(Harness& harness, std::size_t connections, ConnectionOptions options)
   auto listener = harness.server().listen(harness.listen_address(), door_);
   if (!listener) ADD_FAILURE() << "listen: " << listener.error().message();
   listener_ = std::move(*listener);
-  client_domain_ = std::move(*harness.client(0).create_domain(nullptr));
+  client_domain_ = std::move(*harness.client(0).create_domain(harness.client_path()));
   for (; connections > 0; --connections) connect_one(options);
 }
 
@@ -192,7 +192,7 @@ void Pair::connect_one(ConnectionOptions options, std::size_t fabric) {
   auto incoming = std::move(door_.requests.front());
   door_.requests.clear();
   if (server_domain_ == nullptr)
-    server_domain_ = std::move(*harness_.server().create_domain(incoming.get()));
+    server_domain_ = std::move(*harness_.server().create_domain(*incoming));
   server.own(harness_.server().accept(std::move(incoming), *server_domain_, {}, options, server));
   const auto both = [&] { return client.connected == 1 && server.connected == 1; };
   ASSERT_TRUE(harness_.run_until(both, 10s)) << "not connected";

@@ -13,6 +13,7 @@
 
 #include "base/random.h"
 #include "fabric/fabric.h"
+#include "wire/mpa.h"
 
 namespace rnbd::fabric::iwarp {
 
@@ -39,12 +40,18 @@ inline constexpr std::uint32_t kWindowSlots = 1U << 23;
 // passes 2^63.
 std::uint64_t random_base(Random& random);
 
+inline constexpr Capabilities kCapabilities{.name = "iwarp",
+                                            .send_imm = false,
+                                            .remote_invalidate = true,
+                                            .max_private_data = wire::kMpaUserDataMax};
+
 class IwarpMemory;
 
 class IwarpDomain final : public Domain {
  public:
   explicit IwarpDomain(Random& random) : permutation_(random) {}
   ~IwarpDomain() override;
+  const Capabilities& capabilities() const override { return kCapabilities; }
   Result<std::unique_ptr<Memory>> register_memory(const MemoryOptions& options) override;
 
   const IndexPermutation& permutation() const { return permutation_; }

@@ -15,15 +15,17 @@ IwarpFabric::IwarpFabric(Reactor& reactor, Options options)
 
 IwarpFabric::~IwarpFabric() = default;
 
-const Capabilities& IwarpFabric::capabilities() const {
-  static constexpr Capabilities kCapabilities{.name = "iwarp",
-                                              .send_imm = false,
-                                              .remote_invalidate = true,
-                                              .max_private_data = wire::kMpaUserDataMax};
-  return kCapabilities;
+const Capabilities& IwarpFabric::capabilities() const { return kCapabilities; }
+
+bool IwarpFabric::reaches(const PathAddress& address) {
+  return address.destination.transport() != Transport::rdma;
 }
 
-Result<std::unique_ptr<Domain>> IwarpFabric::create_domain(const IncomingConnection*) {
+Result<std::unique_ptr<Domain>> IwarpFabric::create_domain(const IncomingConnection&) {
+  return std::make_unique<IwarpDomain>(random_);
+}
+
+Result<std::unique_ptr<Domain>> IwarpFabric::create_domain(const PathAddress&) {
   return std::make_unique<IwarpDomain>(random_);
 }
 

@@ -33,8 +33,8 @@ TEST(IwarpFabric, ARequestMayBeAcceptedOnAnotherReactor) {
   auto there = std::move(*Reactor::create({.name = "there"}));
   there->start();
   IwarpFabric fabric_here(*here), fabric_there(*there);
-  const auto domain_here = std::move(*fabric_here.create_domain(nullptr));
-  const auto domain_there = std::move(*fabric_there.create_domain(nullptr));
+  const auto domain_here = std::move(*fabric_here.create_domain(PathAddress{}));
+  const auto domain_there = std::move(*fabric_there.create_domain(PathAddress{}));
   auto memory = std::move(*domain_there->register_memory(
       {.size = 1 << 20, .access = Access::remote_write, .chunk_size = 0}));
   Recorder client, server;

@@ -136,7 +136,7 @@ TEST(IwarpConformance, tagged_keys) {
     Stage stage;
     Target target(stage, which == read_only ? Access::local_only : Access::remote_write,
                   which == shut_gate ? 4096 : 0);
-    const auto other_domain = std::move(*stage.fabric().create_domain(nullptr));
+    const auto other_domain = std::move(*stage.fabric().create_domain(PathAddress{}));
     const auto elsewhere = std::move(*other_domain->register_memory(
         {.size = kSize, .access = Access::remote_write, .chunk_size = 0}));
     stage.start();

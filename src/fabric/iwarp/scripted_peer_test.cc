@@ -140,7 +140,7 @@ void Recorder::on_closed(std::error_code reason) {
 
 Stage::Stage(Options options)
     : reactor_(make_reactor()), fabric_(std::make_unique<IwarpFabric>(*reactor_, options)) {
-  domain_ = std::move(*fabric_->create_domain(nullptr));
+  domain_ = std::move(*fabric_->create_domain(PathAddress{}));
 }
 
 Stage::~Stage() {

@@ -31,8 +31,16 @@ SimFabric::~SimFabric() = default;
 
 bool SimFabric::ghost() const { return !host_.up() || host_.life() != life_; }
 
-Result<std::unique_ptr<Domain>> SimFabric::create_domain(const IncomingConnection*) {
-  return std::make_unique<SimDomain>(world(), host_, options_.gates);
+bool SimFabric::reaches(const PathAddress& address) {
+  return address.destination.family() == AF_INET;
+}
+
+Result<std::unique_ptr<Domain>> SimFabric::create_domain(const IncomingConnection&) {
+  return std::make_unique<SimDomain>(world(), host_, capabilities_, options_.gates);
+}
+
+Result<std::unique_ptr<Domain>> SimFabric::create_domain(const PathAddress&) {
+  return std::make_unique<SimDomain>(world(), host_, capabilities_, options_.gates);
 }
 
 Result<std::unique_ptr<Connection>> SimFabric::connect(const ConnectRequest& request,

@@ -21,7 +21,9 @@ class SimFabric final : public Fabric {
 
   Loop& loop() override { return loop_; }
   const Capabilities& capabilities() const override { return capabilities_; }
-  Result<std::unique_ptr<Domain>> create_domain(const IncomingConnection* incoming) override;
+  bool reaches(const PathAddress& address) override;
+  Result<std::unique_ptr<Domain>> create_domain(const IncomingConnection& first) override;
+  Result<std::unique_ptr<Domain>> create_domain(const PathAddress& address) override;
   Result<std::unique_ptr<Connection>> connect(const ConnectRequest& request, Domain& domain,
                                               const ConnectionOptions& options,
                                               ConnectionHandler& handler) override;

@@ -149,7 +149,7 @@ TEST_P(Faults, StalledCompletionsComeAfterTheStall) {
 TEST_P(Faults, ConnectsMayBeRefusedAndDelayed) {
   Pair pair(harness_, 0);
   link().refuse_connects(1);
-  const auto domain = harness_.client(0).create_domain(nullptr);
+  const auto domain = harness_.client(0).create_domain(PathAddress{});
   ConnectRequest request;
   request.address.destination = pair.address();
   conformance::End refused;
@@ -165,8 +165,8 @@ TEST_P(Faults, ConnectsMayBeRefusedAndDelayed) {
 TEST_P(Faults, ADuplicatedConnectIsAcceptedTwiceAndOneOfThemDies) {
   conformance::Door door;
   const auto listener = harness_.server().listen(harness_.listen_address(), door);
-  const auto client_domain = harness_.client(0).create_domain(nullptr);
-  const auto server_domain = harness_.server().create_domain(nullptr);
+  const auto client_domain = harness_.client(0).create_domain(PathAddress{});
+  const auto server_domain = harness_.server().create_domain(PathAddress{});
   link().duplicate_connects(1);
   conformance::End client;
   conformance::End servers[2];
@@ -219,7 +219,7 @@ TEST_P(Faults, AGhostReachesNobodyAndItsSuccessorDoes) {
   SimFabric& fabric = harness_.server_host().add_fabric();
   const auto again = fabric.listen((*listener)->local_address(), successor);
   ASSERT_TRUE(again.has_value());
-  const auto domain = harness_.client(0).create_domain(nullptr);
+  const auto domain = harness_.client(0).create_domain(PathAddress{});
   ConnectRequest request;
   request.address.destination = (*again)->local_address();
   conformance::End client;

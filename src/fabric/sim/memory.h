@@ -39,8 +39,10 @@ class SimMemory final : public Memory {
 
 class SimDomain final : public Domain {
  public:
-  SimDomain(World& world, Host& host, bool gates) : world_(world), host_(host), gates_(gates) {}
+  SimDomain(World& world, Host& host, const Capabilities& capabilities, bool gates)
+      : world_(world), host_(host), capabilities_(capabilities), gates_(gates) {}
   ~SimDomain() override;
+  const Capabilities& capabilities() const override { return capabilities_; }
   Result<std::unique_ptr<Memory>> register_memory(const MemoryOptions& options) override;
 
   SimMemory* find(std::uint32_t key);
@@ -53,6 +55,7 @@ class SimDomain final : public Domain {
   friend class SimMemory;
   World& world_;
   Host& host_;
+  Capabilities capabilities_;
   bool gates_;
   std::vector<SimMemory*> memories_;  // by key index; nullptr once destroyed
   std::size_t connections_ = 0;       // not yet closed

@@ -39,6 +39,7 @@ void Channel::connect(const ConnectCommand& command) {
   const fabric::ConnectRequest request{.address = command.address,
                                        .private_data = wire::bytes_of(command.request),
                                        .timeout = command.timeout};
+  send_imm_ = command.domain->capabilities().send_imm;
   auto connection = lane_.fabric().connect(request, *command.domain, options, *this);
   if (!connection) {
     closing_ = true;

@@ -102,6 +102,7 @@ class Channel final : private fabric::ConnectionHandler {
   std::unique_ptr<fabric::Connection> connection_;
   std::error_code error_;  // why it ends, where we know better than the fabric
   bool closing_ = false;
+  bool send_imm_ = false;  // the path's fabric can
 
   wire::ConnectAccept limits_;
   PermitRange permits_;

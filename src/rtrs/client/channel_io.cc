@@ -104,8 +104,7 @@ void Channel::on_send(std::span<const std::byte> bytes, const fabric::ReceiveEve
     }
     return on_response(event.immediate, bytes);
   }
-  if (pending_key_ || lane_.fabric().capabilities().send_imm ||
-      bytes.size() != sizeof(*pending_key_)) {
+  if (pending_key_ || send_imm_ || bytes.size() != sizeof(*pending_key_)) {
     return fail(Errc::protocol_violation);
   }
   std::copy(bytes.begin(), bytes.end(), pending_key_.emplace().begin());

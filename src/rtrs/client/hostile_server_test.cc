@@ -14,7 +14,7 @@ class RawServer final : fabric::ListenHandler {
  public:
   explicit RawServer(Pair& pair)
       : pair_(pair), fabric_(pair.server_host().add_fabric(nullptr, pair.options().server_fabric)) {
-    domain_ = fabric_.create_domain(nullptr).value();
+    domain_ = fabric_.create_domain(fabric::PathAddress{}).value();
     memory_ = domain_->register_memory({.size = kDepth * kChunk}).value();
     answer = wire::encode_connect_accept(
         {.queue_depth = kDepth, .max_io_size = kChunk - 4096, .max_hdr_size = 4096});

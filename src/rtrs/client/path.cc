@@ -16,7 +16,8 @@ Path::Path(std::vector<LaneImpl*> lanes, Random& random, PathHandler& handler, P
       counters_(std::make_unique<ChannelCounters[]>(lanes_.size())),
       heartbeat_(home_, options_.heartbeat, *this),
       timer_(Timer::of<&Path::on_timer>(home_, this)),
-      first_conn_(options_.first_conn) {}
+      first_conn_(options_.first_conn),
+      recon_cnt_(options_.reconnects) {}
 
 void Path::transition(PathState next) {
   RNBD_ASSERT(path_move_allowed(state_, next));
@@ -37,7 +38,8 @@ void Path::connect() {
   RNBD_ASSERT(state_ == PathState::connecting);
   RNBD_ASSERT(channels_.empty());
   ++recon_cnt_;
-  auto domain = lanes_.front()->fabric().create_domain(nullptr);
+  handler_.on_path_state();
+  auto domain = lanes_.front()->fabric().create_domain(options_.address);
   if (!domain) return fail(domain.error());
   domain_ = std::move(*domain);
   open_next_channel();
@@ -262,7 +264,8 @@ PathInfo Path::info() const {
   PathInfo info{.address = options_.address,
                 .name = name_,
                 .state = state_,
-                .fabric = lanes_.front()->fabric().capabilities().name,
+                .fabric = domain_ ? domain_->capabilities().name : "",
+                .device = domain_ ? domain_->device() : fabric::DeviceName{},
                 .last_error = last_error_,
                 .latency = heartbeat_.latency()};
   for (std::size_t cid = 0; cid < lanes_.size(); ++cid) {

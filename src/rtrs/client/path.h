@@ -39,6 +39,7 @@ struct PathOptions {
   Uuid sess_uuid{};
   bool first_conn =
       false;  // the server may create the session for connection 0 of the first attempt
+  std::uint16_t reconnects = 0;  // attempts made under this uuid before us
   HeartbeatOptions heartbeat;
   Duration connect_timeout{};
   Duration reconnect_delay{};
@@ -56,6 +57,7 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   void close(std::error_code why);  // on_path_closed follows
   PathState state() const { return state_; }
   const std::string& name() const { return name_; }
+  PathIdentity identity() const { return {options_.address, options_.sess_uuid, recon_cnt_}; }
   PathInfo info() const;
 
  private:
@@ -98,7 +100,7 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   std::error_code last_error_;
   std::error_code logged_error_;
   bool first_conn_;
-  std::uint16_t recon_cnt_ = 0;
+  std::uint16_t recon_cnt_;
   int attempts_ = 0;  // since the last success
   std::uint64_t reconnects_ = 0;
   std::uint64_t reconnect_failures_ = 0;

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <system_error>
@@ -71,16 +72,34 @@ struct PathInfo {
   fabric::PathAddress address;  // as configured
   std::string name;             // "<src>@<dst>" with real addresses once connected
   PathState state = PathState::connecting;
-  std::string fabric;          // "iwarp", ...
+  std::string fabric;          // "iwarp", "verbs"; empty until first tried
+  fabric::DeviceName device;   // of RDMA
   std::error_code last_error;  // why it is not connected
   Duration latency{};          // of the last heartbeat
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, inflight = 0;
   std::uint64_t reconnects = 0, reconnect_failures = 0;
 };
 
+// Who a session is to its server: what the process that takes over from this one must know, so that
+// the server can tell that it comes in this one's place. Kept on disk before the first write is
+// sent; a reconnect count that has fallen behind does no harm.
+struct PathIdentity {
+  fabric::PathAddress address;   // as configured
+  Uuid uuid{};                   // sess_uuid
+  std::uint16_t reconnects = 0;  // recon_cnt of the last attempt
+  bool operator==(const PathIdentity& other) const;
+};
+struct SessionIdentity {
+  Uuid uuid{};  // paths_uuid
+  std::vector<PathIdentity> paths;
+  bool operator==(const SessionIdentity&) const = default;
+};
+
 struct SessionOptions {
   std::string name;                        // 1..254 bytes, without '/' and '.'
   std::vector<fabric::PathAddress> paths;  // at least one
+  // Take over from a dead predecessor: see Session::open. Each of its paths must be among `paths`.
+  std::optional<SessionIdentity> resume{};
   HeartbeatOptions heartbeat{};
   Duration connect_timeout = std::chrono::seconds(5);  // per connection, and for the info response
   Duration reconnect_delay = std::chrono::seconds(1);  // first delay; doubles up to the maximum
@@ -114,7 +133,13 @@ class Session {
                                                  std::size_t home, Random& random,
                                                  SessionHandler& handler, SessionOptions options);
   virtual ~Session() = default;
-  virtual void open() = 0;   // every path must come up, else on_session_closed with the first error
+  // Every path must come up, else on_session_closed with the first error. A session that resumes
+  // another one's identity instead behaves as if it had lost its paths: it reconnects them, over
+  // and over, until each was accepted once. A server accepts a path only when nothing of its last
+  // connection runs any more, or when it knows nothing of the session: so on_session_connected says
+  // that no request of the predecessor can take effect. Whoever has waited long enough calls
+  // close().
+  virtual void open() = 0;
   virtual void close() = 0;  // requests in flight end with session_closed or their answer
   virtual const std::string& name() const = 0;
   virtual SessionLimits limits() const = 0;  // zeros until connected once
@@ -123,6 +148,9 @@ class Session {
   virtual Lane& service_lane() = 0;           // administrative messages; on the home loop
   virtual std::vector<PathInfo> paths() const = 0;
   virtual const Uuid& uuid() const = 0;  // paths_uuid
+  // Complete from the start; later only the reconnect counts change, each time with
+  // on_path_changed.
+  virtual SessionIdentity identity() const = 0;
 };
 
 }  // namespace rnbd::rtrs::client

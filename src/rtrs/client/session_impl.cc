@@ -5,6 +5,41 @@
 #include "base/log.h"
 
 namespace rnbd::rtrs::client {
+namespace {
+
+bool same_end(const fabric::Address& one, const fabric::Address& other) {
+  return one.to_string_with_port() == other.to_string_with_port() &&
+         one.transport() == other.transport();
+}
+bool same_path(const fabric::PathAddress& one, const fabric::PathAddress& other) {
+  return same_end(one.source, other.source) && same_end(one.destination, other.destination);
+}
+
+const PathIdentity* find_identity(const SessionOptions& options,
+                                  const fabric::PathAddress& address) {
+  if (!options.resume) return nullptr;
+  const auto& paths = options.resume->paths;
+  const auto found = std::ranges::find_if(
+      paths, [&](const PathIdentity& path) { return same_path(path.address, address); });
+  return found == paths.end() ? nullptr : &*found;
+}
+
+// A path of the predecessor that is not resumed could still have a request under way.
+bool resumable(const SessionOptions& options) {
+  if (!options.resume) return true;
+  return !options.resume->paths.empty() &&
+         std::ranges::all_of(options.resume->paths, [&](const PathIdentity& path) {
+           return std::ranges::count_if(options.paths, [&](const fabric::PathAddress& address) {
+                    return same_path(path.address, address);
+                  }) == 1;
+         });
+}
+
+}  // namespace
+
+bool PathIdentity::operator==(const PathIdentity& other) const {
+  return same_path(address, other.address) && uuid == other.uuid && reconnects == other.reconnects;
+}
 
 Result<std::unique_ptr<Session>> Session::create(std::span<fabric::Fabric* const> fabrics,
                                                  std::size_t home, Random& random,
@@ -12,7 +47,7 @@ Result<std::unique_ptr<Session>> Session::create(std::span<fabric::Fabric* const
   const std::size_t connections = 1 + fabrics.size() + options.poll_connections;
   if (!wire::valid_session_name(options.name) || options.paths.empty() ||
       options.paths.size() > wire::kPathsPerSessionMax || fabrics.empty() ||
-      home >= fabrics.size() || connections > wire::kConnectionsPerPathMax) {
+      home >= fabrics.size() || connections > wire::kConnectionsPerPathMax || !resumable(options)) {
     return fail_errno(EINVAL);
   }
   return std::make_unique<SessionImpl>(fabrics, home, random, handler, std::move(options));
@@ -24,7 +59,7 @@ SessionImpl::SessionImpl(std::span<fabric::Fabric* const> fabrics, std::size_t h
       io_lanes_(fabrics.size()),
       home_(fabrics[home]->loop()),
       handler_(handler),
-      uuid_(random.uuid()) {
+      uuid_(options_.resume ? options_.resume->uuid : random.uuid()) {
   const auto add_lane = [this](fabric::Fabric& fabric) {
     lanes_.push_back(std::make_unique<LaneImpl>(fabric, static_cast<std::uint16_t>(lanes_.size()),
                                                 options_.policy));
@@ -37,20 +72,34 @@ SessionImpl::SessionImpl(std::span<fabric::Fabric* const> fabrics, std::size_t h
   for (const auto& lane : lanes_) lane->set_lender(*lanes_[1]);  // the first to get a permit
   std::vector<LaneImpl*> lanes;
   for (const auto& lane : lanes_) lanes.push_back(lane.get());
-  for (const fabric::PathAddress& address : options_.paths) {
-    paths_.push_back(std::make_unique<Path>(
-        lanes, random, static_cast<PathHandler&>(*this),
-        PathOptions{.session_name = options_.name,
-                    .address = address,
-                    .paths_uuid = uuid_,
-                    .sess_uuid = random.uuid(),
-                    .first_conn = paths_.empty(),
-                    .heartbeat = options_.heartbeat,
-                    .connect_timeout = options_.connect_timeout,
-                    .reconnect_delay = options_.reconnect_delay,
-                    .reconnect_delay_max = options_.reconnect_delay_max,
-                    .max_reconnect_attempts = options_.max_reconnect_attempts}));
+  for (std::size_t i = 0; i < options_.paths.size(); ++i) {
+    paths_.push_back(std::make_unique<Path>(lanes, random, static_cast<PathHandler&>(*this),
+                                            path_options(i, random)));
+    if (find_identity(options_, options_.paths[i]) != nullptr)
+      unproven_.push_back(paths_.back().get());
   }
+}
+
+PathOptions SessionImpl::path_options(std::size_t index, Random& random) const {
+  const fabric::PathAddress& address = options_.paths[index];
+  const PathIdentity* old = find_identity(options_, address);
+  return {.session_name = options_.name,
+          .address = address,
+          .paths_uuid = uuid_,
+          .sess_uuid = old != nullptr ? old->uuid : random.uuid(),
+          .first_conn = old != nullptr || (index == 0 && !options_.resume),
+          .reconnects = old != nullptr ? old->reconnects : std::uint16_t{0},
+          .heartbeat = options_.heartbeat,
+          .connect_timeout = options_.connect_timeout,
+          .reconnect_delay = options_.reconnect_delay,
+          .reconnect_delay_max = options_.reconnect_delay_max,
+          .max_reconnect_attempts = options_.max_reconnect_attempts};
+}
+
+SessionIdentity SessionImpl::identity() const {
+  SessionIdentity identity{.uuid = uuid_, .paths = {}};
+  for (const auto& path : paths_) identity.paths.push_back(path->identity());
+  return identity;
 }
 
 Lane& SessionImpl::lane(std::size_t index) {
@@ -71,7 +120,9 @@ void SessionImpl::open() {
 }
 
 void SessionImpl::open_next_path() {
-  if (state_ == State::opening) paths_[paths_opened_++]->connect();
+  if (state_ != State::opening) return;
+  if (!options_.resume) return paths_[paths_opened_++]->connect();
+  for (const auto& path : paths_) path->connect();
 }
 
 std::error_code SessionImpl::agree(const wire::ConnectAccept& accept) {
@@ -100,8 +151,9 @@ PermitRange SessionImpl::permits_of(std::uint16_t cid) const {
   return {service + index * share + std::min(index, more), share + (index < more ? 1 : 0)};
 }
 
-void SessionImpl::on_path_connected(Path&) {
+void SessionImpl::on_path_connected(Path& path) {
   ++paths_up_;
+  if (state_ == State::opening && options_.resume) return on_resumed(path);
   if (state_ == State::opening) {
     if (paths_opened_ < paths_.size()) return home_.defer(open_task_);
     state_ = State::open;
@@ -110,20 +162,27 @@ void SessionImpl::on_path_connected(Path&) {
   if (state_ == State::open && paths_up_ == 1) handler_.on_session_connected();
 }
 
+void SessionImpl::on_resumed(Path& path) {
+  std::erase(unproven_, &path);
+  if (!unproven_.empty()) return;
+  state_ = State::open;
+  handler_.on_session_connected();
+}
+
 void SessionImpl::on_path_lost(Path&, std::error_code why) {
   --paths_up_;
-  if (state_ == State::opening) return shut_down(why);
+  if (state_ == State::opening && !options_.resume) return shut_down(why);
   if (state_ == State::open && paths_up_ == 0) handler_.on_session_disconnected(why);
 }
 
 void SessionImpl::on_path_failed(Path&, std::error_code why) {
-  if (state_ == State::opening) shut_down(why);
+  if (state_ == State::opening && !options_.resume) shut_down(why);
 }
 
 void SessionImpl::on_path_closed(Path&, std::error_code why) {
   ++paths_closed_;
-  if (paths_closed_ == paths_.size() && state_ == State::open)
-    return shut_down(why);  // all given up
+  const bool all_given_up = paths_closed_ == paths_.size() && state_ == State::open;
+  if (all_given_up || state_ == State::opening) return shut_down(why);
   maybe_closed();
 }
 

@@ -24,10 +24,11 @@ class SessionImpl final : public Session, private PathHandler {
   Lane& service_lane() override { return *lanes_.front(); }
   std::vector<PathInfo> paths() const override;
   const Uuid& uuid() const override { return uuid_; }
+  SessionIdentity identity() const override;
 
  private:
-  // opening: paths are brought up one after the other. open: at least one came up. closing: all
-  // come down.
+  // opening: paths are brought up one after the other, or resumed all at once. open: they were up.
+  // closing: all come down.
   enum class State { idle, opening, open, closing, closed };
 
   std::error_code agree(const wire::ConnectAccept& accept) override;
@@ -39,7 +40,9 @@ class SessionImpl final : public Session, private PathHandler {
   void on_path_closed(Path& path, std::error_code why) override;
   void on_path_state() override { home_.defer(changed_task_); }
 
+  PathOptions path_options(std::size_t index, Random& random) const;
   void open_next_path();
+  void on_resumed(Path& path);
   void shut_down(std::error_code why);
   void maybe_closed();
   void report_closed();
@@ -52,6 +55,8 @@ class SessionImpl final : public Session, private PathHandler {
   const Uuid uuid_;
   std::vector<std::unique_ptr<LaneImpl>> lanes_;  // by cid: service, IO, poll
   std::vector<std::unique_ptr<Path>> paths_;
+  std::vector<const Path*>
+      unproven_;  // the predecessor's, as long as the server has not accepted us
   SessionLimits limits_;
   State state_ = State::idle;
   std::error_code why_closed_;

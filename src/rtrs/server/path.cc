@@ -30,7 +30,7 @@ Result<std::unique_ptr<Path>> Path::create(const PathLoops& loops, const ServerO
                                            PathHandler& handler,
                                            const wire::ConnectRequest& request,
                                            const fabric::IncomingConnection& first) {
-  auto domain = loops.fabrics[0]->create_domain(&first);
+  auto domain = loops.fabrics[0]->create_domain(first);
   if (!domain) return fail(domain.error());
   auto chunks = Chunks::create(**domain, options.queue_depth, options.max_chunk_size);
   if (!chunks) return fail(chunks.error());
@@ -119,6 +119,8 @@ PathInfo Path::info() const {
   PathInfo info;
   info.name = name_;
   info.state = path_state_name(state_);
+  info.fabric = shared_.domain->capabilities().name;
+  info.device = shared_.domain->device();
   info.connections = static_cast<std::uint32_t>(opened_);
   for (std::uint16_t cid = 0; cid < cid_num_; ++cid) {
     const ChannelCounters& counters = shared_.counters[cid];

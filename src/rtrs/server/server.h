@@ -93,8 +93,10 @@ class RequestHandler {
 };
 
 struct PathInfo {
-  std::string name;   // "<client>@<server>"
-  std::string state;  // "connecting", "connected", "closing"
+  std::string name;           // "<client>@<server>"
+  std::string state;          // "connecting", "connected", "closing"
+  std::string fabric;         // "iwarp", "verbs"
+  fabric::DeviceName device;  // of RDMA
   std::uint32_t connections = 0;
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, inflight = 0;
 };

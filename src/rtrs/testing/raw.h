@@ -101,7 +101,7 @@ class RawClient {
   explicit RawClient(Pair& pair, std::uint16_t cid_num = 2, std::uint64_t seed = 4711)
       : pair_(pair),
         fabric_(pair.client_fabric()),
-        domain_(fabric_.create_domain(nullptr).value()) {
+        domain_(fabric_.create_domain(fabric::PathAddress{}).value()) {
     SeededRandom random(seed);
     request.cid_num = cid_num;
     request.recon_cnt = 1;
