@@ -135,11 +135,21 @@ void ClientImpl::connect() {
   }
   session_ = std::move(*session);
   link_ = Link::connecting;
+  report_identity();
   session_->open();
+}
+
+void ClientImpl::report_identity() {
+  if (!options_.on_identity || !session_) return;
+  auto identity = session_->identity();
+  if (identity == identity_) return;
+  identity_ = std::move(identity);
+  options_.on_identity(identity_);
 }
 
 void ClientImpl::on_session_connected() {
   link_ = Link::greeting;
+  options_.session.resume.reset();  // done: a session after this one is a new one
   ++connect_count_;
   if (!std::exchange(lanes_attached_, true)) attach_lanes();
   if (const std::error_code error = check_session(session_->limits())) {

@@ -31,6 +31,7 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
   void on_session_connected() override;
   void on_session_disconnected(std::error_code why) override;
   void on_session_closed(std::error_code why) override;
+  void on_path_changed() override { report_identity(); }
 
   // DeviceHost
   Loop& home() override { return home_; }
@@ -45,6 +46,7 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
   void remove_device(RemoteDeviceImpl& device) override;
 
   void connect();
+  void report_identity();
   void attach_lanes();
   void close_old_ids();
   void greet();
@@ -57,7 +59,8 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
 
   Loop& home_;
   const SessionFactory factory_;
-  const ClientOptions options_;
+  ClientOptions options_;
+  rtrs::client::SessionIdentity identity_;  // as last reported
   std::vector<std::unique_ptr<ClientLane>> lanes_;
   AdminCalls calls_;
   std::unique_ptr<rtrs::client::Session> session_;

@@ -52,7 +52,12 @@ class RemoteDevice : public block::Device {
 };
 
 struct ClientOptions {
+  // With `resume` the first session that comes up is the predecessor's; no device is opened, and so
+  // nothing is sent, before nothing of the predecessor's can take effect any more.
   rtrs::client::SessionOptions session;
+  // What `resume` will have to be in this process's successor: called on the home loop before a
+  // session connects, and when it changed. Return when it is safe on disk.
+  std::function<void(const rtrs::client::SessionIdentity&)> on_identity;
 };
 
 // Where a failure arose, so that the words can name the next step.

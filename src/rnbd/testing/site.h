@@ -119,19 +119,25 @@ struct ClientBoxOptions {
   std::string name = "client";
   std::size_t loops = 1;
   Duration reconnect_delay = 50ms;
+  std::optional<rtrs::client::SessionIdentity> resume{};
 };
 
 // A host with an RNBD client.
 class ClientBox {
  public:
   ClientBox(World& world, ServerBox& server, const ClientBoxOptions& options = {})
-      : world_(world), host_(world.add_host(options.name)), random_(world.random().next()) {
+      : ClientBox(world, world.add_host(options.name), server, options) {}
+  // On a host that was there before.
+  ClientBox(World& world, Host& host, ServerBox& server, const ClientBoxOptions& options)
+      : world_(world), host_(host), random_(world.random().next()) {
     for (std::size_t i = 0; i < options.loops; ++i) fabrics_.push_back(&host_.add_fabric());
     client::ClientOptions client_options;
     client_options.session.name = options.name;
     client_options.session.paths = {{host_.address(), server.address()}};
     client_options.session.reconnect_delay = options.reconnect_delay;
     client_options.session.reconnect_delay_max = options.reconnect_delay * 4;
+    client_options.session.resume = options.resume;
+    client_options.on_identity = [this](const auto& identity) { identities.push_back(identity); };
     client_ = client::Client::create(upcast(fabrics_), 0, random_, client_options).value();
   }
   ~ClientBox() {
@@ -162,6 +168,7 @@ class ClientBox {
   // The client is used on its home loop: what that tells other loops arrives in this order only
   // from there.
   void on_home(std::function<void()> call) { world_.after(0ns, std::move(call), &loop()); }
+  std::vector<rtrs::client::SessionIdentity> identities;  // as reported, in order
   void close(client::RemoteDevice& device) {
     bool closed = false;
     on_home([&] { client_->close_device(device, [&](std::error_code) { closed = true; }); });
