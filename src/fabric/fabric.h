@@ -192,12 +192,18 @@ class Fabric {
   virtual ~Fabric() = default;
   virtual Loop& loop() = 0;
   virtual const Capabilities& capabilities() const = 0;
-  // Whether this fabric can carry a path to that address.
-  virtual bool reaches(const PathAddress& address) = 0;
+  // How many ways there are to carry a path to that address: 0 or 1, but for a fabric made of
+  // several.
+  virtual std::size_t ways(const PathAddress& address) = 0;
   // A domain for the connections of one path: an acceptor's, known from the first that came in, or
-  // an initiator's. It may be used by connections of other Fabrics of the same kind.
+  // an initiator's by one of its ways, the best being 0. It may be used by connections of other
+  // Fabrics of the same kind. ENODEV: no such way.
   virtual Result<std::unique_ptr<Domain>> create_domain(const IncomingConnection& first) = 0;
-  virtual Result<std::unique_ptr<Domain>> create_domain(const PathAddress& address) = 0;
+  virtual Result<std::unique_ptr<Domain>> create_domain(const PathAddress& address,
+                                                        std::size_t way) = 0;
+  Result<std::unique_ptr<Domain>> create_domain(const PathAddress& address) {
+    return create_domain(address, 0);
+  }
   virtual Result<std::unique_ptr<Connection>> connect(const ConnectRequest& request, Domain& domain,
                                                       const ConnectionOptions& options,
                                                       ConnectionHandler& handler) = 0;

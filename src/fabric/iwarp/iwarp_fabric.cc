@@ -17,15 +17,15 @@ IwarpFabric::~IwarpFabric() = default;
 
 const Capabilities& IwarpFabric::capabilities() const { return kCapabilities; }
 
-bool IwarpFabric::reaches(const PathAddress& address) {
-  return address.destination.transport() != Transport::rdma;
+std::size_t IwarpFabric::ways(const PathAddress& address) {
+  return address.destination.transport() != Transport::rdma ? 1 : 0;
 }
 
 Result<std::unique_ptr<Domain>> IwarpFabric::create_domain(const IncomingConnection&) {
   return std::make_unique<IwarpDomain>(random_);
 }
 
-Result<std::unique_ptr<Domain>> IwarpFabric::create_domain(const PathAddress&) {
+Result<std::unique_ptr<Domain>> IwarpFabric::create_domain(const PathAddress&, std::size_t) {
   return std::make_unique<IwarpDomain>(random_);
 }
 

@@ -23,9 +23,11 @@ class IwarpFabric final : public Fabric {
 
   Loop& loop() override { return reactor_; }
   const Capabilities& capabilities() const override;
-  bool reaches(const PathAddress& address) override;
+  std::size_t ways(const PathAddress& address) override;
+  using Fabric::create_domain;
   Result<std::unique_ptr<Domain>> create_domain(const IncomingConnection& first) override;
-  Result<std::unique_ptr<Domain>> create_domain(const PathAddress& address) override;
+  Result<std::unique_ptr<Domain>> create_domain(const PathAddress& address,
+                                                std::size_t way) override;
   Result<std::unique_ptr<Connection>> connect(const ConnectRequest& request, Domain& domain,
                                               const ConnectionOptions& options,
                                               ConnectionHandler& handler) override;

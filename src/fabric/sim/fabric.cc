@@ -31,15 +31,15 @@ SimFabric::~SimFabric() = default;
 
 bool SimFabric::ghost() const { return !host_.up() || host_.life() != life_; }
 
-bool SimFabric::reaches(const PathAddress& address) {
-  return address.destination.family() == AF_INET;
+std::size_t SimFabric::ways(const PathAddress& address) {
+  return address.destination.family() == AF_INET ? 1 : 0;
 }
 
 Result<std::unique_ptr<Domain>> SimFabric::create_domain(const IncomingConnection&) {
   return std::make_unique<SimDomain>(world(), host_, capabilities_, options_.gates);
 }
 
-Result<std::unique_ptr<Domain>> SimFabric::create_domain(const PathAddress&) {
+Result<std::unique_ptr<Domain>> SimFabric::create_domain(const PathAddress&, std::size_t) {
   return std::make_unique<SimDomain>(world(), host_, capabilities_, options_.gates);
 }
 

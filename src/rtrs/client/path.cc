@@ -5,6 +5,12 @@
 #include "base/log.h"
 
 namespace rnbd::rtrs::client {
+namespace {
+
+// Between the attempts of a path that was never up yet: whoever opens the session waits for it.
+constexpr Duration kFirstConnectDelayMax = std::chrono::seconds(5);
+
+}  // namespace
 
 Path::Path(std::vector<LaneImpl*> lanes, Random& random, PathHandler& handler, PathOptions options)
     : lanes_(std::move(lanes)),
@@ -39,7 +45,7 @@ void Path::connect() {
   RNBD_ASSERT(channels_.empty());
   ++recon_cnt_;
   handler_.on_path_state();
-  auto domain = lanes_.front()->fabric().create_domain(options_.address);
+  auto domain = lanes_.front()->fabric().create_domain(options_.address, way_);
   if (!domain) return fail(domain.error());
   domain_ = std::move(*domain);
   open_next_channel();
@@ -183,7 +189,7 @@ void Path::on_channel_closed(std::uint16_t, std::error_code why) {
   ++closed_;
   const bool in_info = state_ == PathState::connecting && info_sent_;
   if (in_info && (why == Errc::peer_closed || why == std::errc::connection_reset))
-    why = Errc::handshake_closed;
+    why = Errc::session_refused;
   fail(why);
   if (closed_ < channels_.size()) return;
   // Not before the last connection is gone: until then a request may still be taking effect
@@ -215,7 +221,26 @@ void Path::torn_down() {
     handler_.on_path_closed(*this, why);
     return;
   }
+  if (state_ == PathState::connecting_error && nobody_there(why) && take_next_way()) {
+    transition(PathState::reconnecting);
+    return connect();
+  }
+  if (was_up) way_ = 0;
   after_failure();
+}
+
+bool Path::nobody_there(std::error_code why) {
+  return why == Errc::connect_rejected || why == std::errc::connection_refused ||
+         why == std::errc::timed_out || why == std::errc::host_unreachable ||
+         why == std::errc::network_unreachable || why == std::errc::no_such_device ||
+         why == std::errc::address_not_available;
+}
+
+// Nobody answered there by this way (RDMA, say): perhaps by another, before it counts as a failure.
+bool Path::take_next_way() {
+  const std::size_t ways = lanes_.front()->fabric().ways(options_.address);
+  way_ = way_ + 1 < ways ? way_ + 1 : 0;
+  return way_ != 0;
 }
 
 void Path::after_failure() {
@@ -242,6 +267,7 @@ void Path::retry_later() {
   if (attempts_ > 0) {
     const int doublings = std::min(attempts_ - 1, 16);
     delay = std::min(options_.reconnect_delay * (1 << doublings), options_.reconnect_delay_max);
+    if (!ever_connected_) delay = std::min(delay, kFirstConnectDelayMax);  // somebody waits for us
   }
   ++attempts_;
   const auto jitter = random_.below(static_cast<std::uint64_t>(delay.count() / 4 + 1));

@@ -80,6 +80,8 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   void fail(std::error_code why);
   void tear_down(std::error_code why, bool graceful);
   void torn_down();
+  static bool nobody_there(std::error_code why);
+  bool take_next_way();
   void after_failure();
   void retry_later();
   template <class Call>
@@ -113,6 +115,7 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   std::size_t active_ = 0;
   std::size_t closed_ = 0;
   std::size_t released_ = 0;
+  std::size_t way_ = 0;  // of the fabric's ways to the address
   bool info_sent_ = false;
   bool was_up_ = false;
   bool tearing_down_ = false;
