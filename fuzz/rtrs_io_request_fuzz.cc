@@ -28,6 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   RNBD_ASSERT(!request->has_target || request->read);
   RNBD_ASSERT(!request->has_target || request->target.length <= request->data_length);
   RNBD_ASSERT(request->has_target || !request->need_invalidate);
+  RNBD_ASSERT(!request->has_target || !request->bad_target);
 
   const auto message = parse_rnbd_message(chunk.subspan(request->data_length, request->usr_len));
   if (!message || !std::holds_alternative<Io>(*message)) return 0;

@@ -58,6 +58,9 @@ Entry entry(int value) {
       return {"a name or message is too long", EMSGSIZE};
     case Errc::remote_access:
       return {"the peer used memory it has no right to", EACCES};
+    case Errc::session_refused:
+      return {"the server refused the session's name: it is in use there, or not allowed",
+              ECONNRESET};
   }
   return {"unknown error", EIO};
 }

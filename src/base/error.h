@@ -30,6 +30,7 @@ enum class Errc {
   read_only,             // write to a device opened read-only
   too_long,              // a name or message exceeds its limit
   remote_access,         // a key or range the peer may not touch
+  session_refused,       // the server closed the path when it heard the session's name
 };
 
 const std::error_category& rnbd_category() noexcept;

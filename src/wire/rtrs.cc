@@ -205,10 +205,16 @@ std::error_code parse_read(ByteView header, IoRequest& request) {
   const auto message = reader.take<layout::ReadMessage>();
   if (!message) return Errc::protocol_violation;
   if (message->descriptor_count == 0) return {};
-  if (message->descriptor_count != 1) return Errc::protocol_violation;
+  if (message->descriptor_count != 1) {
+    request.bad_target = true;
+    return {};
+  }
   const auto target = reader.take<layout::Descriptor>();
   if (!target) return Errc::protocol_violation;
-  if (target->length == 0 || target->length > request.data_length) return Errc::protocol_violation;
+  if (target->length == 0 || target->length > request.data_length) {
+    request.bad_target = true;
+    return {};
+  }
   request.has_target = true;
   request.need_invalidate = (message->flags & kReadNeedInvalidate) != 0;
   request.target = {target->address, target->key, target->length};

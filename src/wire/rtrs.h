@@ -279,15 +279,16 @@ struct IoRequest {
   std::uint32_t data_length =
       0;                    // chunk bytes [0, data_length): the client's data, or room for ours
   bool has_target = false;  // read with somewhere to write the answer
+  // Not one target, or one of no bytes or of more than the room: the rest would be bytes nobody put
+  // there for the client. Nothing can be sent, but the request can be answered: EINVAL.
+  bool bad_target = false;
   bool need_invalidate = false;  // only with has_target
   Descriptor target;             // length 1..data_length
 };
 
 // `header` is a copy of the chunk from `offset` on: min(24, chunk size - offset) bytes. usr_len is
 // at most `usr_len_max` (the header area), so the user message may then be copied out of the chunk
-// as it says. protocol_violation for everything the kernel server answers with silence or a closed
-// path, and for a target longer than the room: the rest would be bytes nobody put there for the
-// client.
+// as it says. protocol_violation for what is no request at all: it could be answered to anybody's.
 Result<IoRequest> parse_io_request(ByteView header, std::uint32_t offset,
                                    std::uint32_t usr_len_max);
 

@@ -419,10 +419,16 @@ TEST(IoRequest, RefusesOtherTypes) {
   EXPECT_TRUE(refused(with_byte(kCapturedRead, 1, 3), 100));
 }
 
-TEST(IoRequest, RefusesEveryDescriptorCountButNoneAndOne) {
-  EXPECT_TRUE(refused(with_byte(kCapturedRead, 6, 2), 100));
-  EXPECT_TRUE(refused(with_byte(with_byte(kCapturedRead, 6, 0), 7, 1), 100));  // byte-swapped
-  EXPECT_TRUE(refused(with_byte(with_byte(kCapturedRead, 6, 0xff), 7, 0xff), 100));
+bool bad_target(ByteView header, std::uint32_t offset) {
+  const auto request = parse_io_request(header, offset, kUsrLenMax);
+  EXPECT_TRUE(request);
+  return request && request->bad_target && !request->has_target && !request->need_invalidate;
+}
+
+TEST(IoRequest, TakesEveryDescriptorCountButNoneAndOneForABadTarget) {
+  EXPECT_TRUE(bad_target(with_byte(kCapturedRead, 6, 2), 100));
+  EXPECT_TRUE(bad_target(with_byte(with_byte(kCapturedRead, 6, 0), 7, 1), 100));  // byte-swapped
+  EXPECT_TRUE(bad_target(with_byte(with_byte(kCapturedRead, 6, 0xff), 7, 0xff), 100));
 }
 
 TEST(IoRequest, K1_TargetIsNeverLongerThanTheRoomNorEmpty) {
@@ -430,10 +436,10 @@ TEST(IoRequest, K1_TargetIsNeverLongerThanTheRoomNorEmpty) {
     return encode_read(32, {.address = 1, .key = 1, .length = length}, true);
   };
   for (const std::uint32_t length : {0U, 4097U, 131072U, 131073U, 0x80000000U, 0xffffffffU}) {
-    EXPECT_TRUE(refused(target(length).view(), 4096 + 32)) << length;
+    EXPECT_TRUE(bad_target(target(length).view(), 4096 + 32)) << length;
   }
   for (const std::uint32_t length : {1U, 4095U, 4096U}) {
-    EXPECT_FALSE(refused(target(length).view(), 4096 + 32)) << length;
+    EXPECT_FALSE(bad_target(target(length).view(), 4096 + 32)) << length;
   }
 }
 

@@ -83,6 +83,10 @@ Words connect_words(const MapRequest& request, const client::Failure& failure, D
     return {ProblemCode::unreachable,
             fmt::format("connection to {} timed out after {}", peer, format_duration(timeout)),
             ping};
+  if (error == Errc::session_refused)
+    return {ProblemCode::refused, fmt::format("{} refused the session's name", peer),
+            "another client uses this sessname, or died with it less than 40 s ago; else the "
+            "server's log says why"};
   if (error == Errc::handshake_closed || error == Errc::peer_closed)
     return {ProblemCode::unreachable,
             fmt::format("{} closed the connection while it was set up", peer),
@@ -97,6 +101,9 @@ Words connect_words(const MapRequest& request, const client::Failure& failure, D
     case ENETUNREACH:
       return {ProblemCode::unreachable, fmt::format("there is no route to {}", peer),
               "check the address and 'ip route get'"};
+    case ENODEV:
+      return {ProblemCode::unreachable, fmt::format("no RDMA device here leads to {}", peer),
+              "'rdma link show' lists the devices; ip: and tcp: addresses need none"};
     case EADDRNOTAVAIL:
       return {ProblemCode::unreachable,
               fmt::format("this machine has no such source address for {}", peer),

@@ -12,9 +12,12 @@ namespace {
 
 // Keys of memory have the top bit, keys of windows do not; both carry the index of what they name.
 constexpr std::uint32_t kMemoryKey = 0x80000000;
-constexpr std::uint32_t kMemoryIndexMask = 0xff;
+constexpr std::uint32_t kMemoryIndexMask = 0xffff;
 constexpr std::uint32_t kWindowIndexMask = 0xffff;
 
+std::uint32_t memory_key(World& world, std::uint32_t index) {
+  return kMemoryKey | (static_cast<std::uint32_t>(world.random().next()) & 0x7fff0000) | index;
+}
 std::uint64_t random_base(World& world) { return (world.random().next() >> 3 | 1) << 12 >> 1; }
 
 // The offset of [address, address + length) in a range; none where it sticks out.
@@ -66,6 +69,11 @@ std::byte* SimMemory::writable(std::uint64_t address, std::size_t length) {
   return bytes_.get() + offset;
 }
 
+void SimMemory::renew_key() {
+  const std::uint32_t old = key_;
+  while (key_ == old) key_ = memory_key(domain_.world_, old & kMemoryIndexMask);
+}
+
 SimDomain::~SimDomain() {
   RNBD_ASSERT(connections_ == 0);
   for (const SimMemory* memory : memories_) RNBD_ASSERT(memory == nullptr);
@@ -74,9 +82,8 @@ SimDomain::~SimDomain() {
 Result<std::unique_ptr<Memory>> SimDomain::register_memory(const MemoryOptions& options) {
   if (memories_.size() > kMemoryIndexMask) return fail_errno(ENOMEM);
   const auto index = static_cast<std::uint32_t>(memories_.size());
-  const auto chance = static_cast<std::uint32_t>(world_.random().next());
-  const std::uint32_t key = kMemoryKey | (chance & 0x7fffff00) | index;
-  auto memory = std::make_unique<SimMemory>(*this, options, key, random_base(world_));
+  auto memory =
+      std::make_unique<SimMemory>(*this, options, memory_key(world_, index), random_base(world_));
   memories_.push_back(memory.get());
   return memory;
 }

@@ -24,6 +24,8 @@ class SimMemory final : public Memory {
   std::uint32_t key() const { return key_; }
   // Where the peer may write `length` bytes at `address`; nullptr where it may not.
   std::byte* writable(std::uint64_t address, std::size_t length);
+  // The same bytes registered anew: the old key is dead.
+  void renew_key();
 
  private:
   struct Free {

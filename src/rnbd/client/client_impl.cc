@@ -11,7 +11,8 @@ namespace {
 // Which part of connecting failed, for the words to the user.
 Stage stage_of(const std::error_code& error) {
   for (const Errc errc : {Errc::not_rtrs_peer, Errc::version_mismatch, Errc::handshake_timeout,
-                          Errc::handshake_closed, Errc::protocol_violation, Errc::bad_geometry}) {
+                          Errc::handshake_closed, Errc::session_refused, Errc::protocol_violation,
+                          Errc::bad_geometry}) {
     if (error == errc) return Stage::handshake;
   }
   return Stage::connect;

@@ -102,6 +102,9 @@ struct SessionOptions {
   std::optional<SessionIdentity> resume{};
   HeartbeatOptions heartbeat{};
   Duration connect_timeout = std::chrono::seconds(5);  // per connection, and for the info response
+  // How long open() tries again when the server refuses the session's name: the session of a client
+  // that died lives on there until its heartbeats are missed (35 s with the kernel's intervals).
+  Duration name_patience = std::chrono::seconds(40);
   Duration reconnect_delay = std::chrono::seconds(1);  // first delay; doubles up to the maximum
   Duration reconnect_delay_max = std::chrono::seconds(30);
   int max_reconnect_attempts = -1;     // -1: for ever

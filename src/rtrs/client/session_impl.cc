@@ -116,6 +116,7 @@ std::vector<PathInfo> SessionImpl::paths() const {
 void SessionImpl::open() {
   RNBD_ASSERT(state_ == State::idle);
   state_ = State::opening;
+  opened_at_ = home_.now();
   home_.defer(open_task_);
 }
 
@@ -176,7 +177,12 @@ void SessionImpl::on_path_lost(Path&, std::error_code why) {
 }
 
 void SessionImpl::on_path_failed(Path&, std::error_code why) {
-  if (state_ == State::opening && !options_.resume) shut_down(why);
+  if (state_ == State::opening && !tries_again(why)) shut_down(why);
+}
+
+bool SessionImpl::tries_again(std::error_code why) const {
+  if (options_.resume) return true;
+  return why == Errc::session_refused && home_.now() - opened_at_ < options_.name_patience;
 }
 
 void SessionImpl::on_path_closed(Path&, std::error_code why) {

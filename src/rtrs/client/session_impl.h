@@ -43,6 +43,7 @@ class SessionImpl final : public Session, private PathHandler {
   PathOptions path_options(std::size_t index, Random& random) const;
   void open_next_path();
   void on_resumed(Path& path);
+  bool tries_again(std::error_code why) const;
   void shut_down(std::error_code why);
   void maybe_closed();
   void report_closed();
@@ -60,6 +61,7 @@ class SessionImpl final : public Session, private PathHandler {
   SessionLimits limits_;
   State state_ = State::idle;
   std::error_code why_closed_;
+  TimePoint opened_at_{};
   std::size_t paths_opened_ = 0;
   std::size_t paths_up_ = 0;
   std::size_t paths_closed_ = 0;

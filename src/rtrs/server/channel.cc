@@ -180,7 +180,7 @@ void Channel::on_request(std::uint32_t immediate) {
   RequestImpl& request = shared_.requests->slot(chunk);
   ++outstanding_;
   counters_.started(parsed->read ? Direction::read : Direction::write, offset);
-  // A reply shorter than its room would leave bytes of the answer undefined at the client.
+  // A reply that is not as long as its room would leave bytes of the answer undefined at the client.
   if (!take(request, chunk, *parsed)) return respond(request, EINVAL);
   shared_.handler.on_request(request);
 }
@@ -201,6 +201,7 @@ bool Channel::take(RequestImpl& request, std::uint32_t chunk, const wire::IoRequ
   request.need_invalidate_ = parsed.need_invalidate;
   request.target_ = parsed.target;
   request.reply_length_ = parsed.has_target ? parsed.target.length : 0;
+  if (parsed.bad_target) return false;
   return !parsed.has_target || parsed.target.length == parsed.data_length;
 }
 
