@@ -202,6 +202,12 @@ std::string Address::to_string() const {
   }
 }
 
+std::string Address::to_spec() const {
+  const std::string text = to_string();
+  if (transport_ == Transport::any || !text.starts_with("ip:")) return text;
+  return (transport_ == Transport::rdma ? "rdma" : "tcp") + text.substr(2);
+}
+
 std::string Address::to_string_with_port() const {
   if (empty() || is_unix()) return to_string();
   return to_string() + " port " + std::to_string(port());
@@ -241,6 +247,11 @@ Result<PathAddress> PathAddress::parse(std::string_view text, std::uint16_t port
   if (!destination) return fail(destination.error());
   path.destination = *destination;
   return path;
+}
+
+std::string PathAddress::to_spec() const {
+  // A comma is looked for first: an interface's name may contain an '@'.
+  return source.empty() ? destination.to_spec() : source.to_spec() + "," + destination.to_spec();
 }
 
 std::string PathAddress::to_string() const {

@@ -34,6 +34,7 @@ class Address {
   std::uint16_t port() const;
   void set_port(std::uint16_t port);
   std::string to_string() const;            // "ip:10.0.0.1": no port, no transport, as RTRS does
+  std::string to_spec() const;              // the same with the transport: parse() gives it back
   std::string to_string_with_port() const;  // "ip:10.0.0.1 port 1234"
   // Same host address, whatever the port (RTRS compares paths so).
   bool same_host(const Address& other) const;
@@ -49,7 +50,8 @@ struct PathAddress {
   Address source;  // empty: chosen by routing
   Address destination;
   static Result<PathAddress> parse(std::string_view text, std::uint16_t port);
-  std::string to_string() const;
+  std::string to_string() const;  // "<src>@<dst>"
+  std::string to_spec() const;    // parse() gives it back
 };
 
 }  // namespace rnbd::fabric

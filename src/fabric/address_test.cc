@@ -67,6 +67,9 @@ TEST(Address, RdmaAndTcpLeaveNoChoiceAndPrintAsIp) {
   EXPECT_EQ(tcp->to_string_with_port(), "ip:fd00::1 port 99");
   EXPECT_EQ(Address::parse("ip:10.0.0.1", 1)->transport(), Transport::any);
   EXPECT_EQ(Address::parse("rdma:example", 1).error(), from_errno(EINVAL));
+  for (const char* spec : {"rdma:10.0.0.1", "tcp:fd00::1", "ip:10.0.0.1", "unix:/x",
+                           "gid:fe80:0000:0000:0000:5054:00ff:fe12:3456"})
+    EXPECT_EQ(Address::parse(spec, 1)->to_spec(), spec);
 }
 
 TEST(Address, AGidIsAnInfinibandAddressOnItsPort) {

@@ -75,6 +75,9 @@ struct DeviceName {
   std::string name;  // "mlx5_0"; empty where there is none
   unsigned port = 0;
 };
+inline std::string to_text(const DeviceName& device) {
+  return device.name.empty() ? "" : device.name + "/" + std::to_string(device.port);
+}
 
 // A protection domain: the connections of one RTRS path, which share its keys and nobody else's.
 // Create and destroy on one thread; register before connections use it. Destroy after its Memory.
@@ -146,7 +149,10 @@ class Connection {
   // Lets the peer write into `local` (in order, as one range) under a fresh key, until hide() or a
   // remote invalidation. `window` < options.windows and hidden. The iovec array is copied.
   virtual Result<RemoteSpan> expose(std::uint32_t window, std::span<const iovec> local) = 0;
-  // After it returns the peer can no longer write there. Hiding a hidden window is a no-op.
+  // After it returns the peer can no longer write there, and what it wrote is in `local`: not
+  // before, where a fabric takes the bytes in elsewhere; there `local` bytes it did not write are
+  // undefined. Hiding a hidden window is a no-op; a closed connection's windows are hidden as they
+  // are.
   virtual void hide(std::uint32_t window) = 0;
   // Whether the peer has written the whole of an exposed window, in order. True where the fabric
   // cannot tell.

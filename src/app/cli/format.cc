@@ -169,7 +169,8 @@ Table path_table(const std::vector<daemon::SessionView>& sessions, bool exact) {
               {}};
   for (const auto& s : sessions)
     for (const auto& p : s.paths)
-      table.rows.push_back({printable(s.name), or_dash(p.name), p.state, or_dash(p.fabric),
+      table.rows.push_back({printable(s.name), or_dash(p.name), p.state,
+                            p.device.empty() ? or_dash(p.fabric) : p.device,
                             size_text(p.read_bytes, exact), size_text(p.write_bytes, exact),
                             std::to_string(p.inflight), std::to_string(p.reconnects),
                             or_dash(p.error)});
@@ -242,6 +243,7 @@ std::string describe(const daemon::SessionView& s) {
     line(text, "path", p.name.empty() ? p.destination : p.name);
     line(text, "  state", p.state);
     line(text, "  fabric", p.fabric);
+    line(text, "  device", p.device);
     line(text, "  error", p.error);
     if (p.latency_us != 0) line(text, "  latency", fmt::format("{} us", p.latency_us));
     line(text, "  reads", fmt::format("{} ({})", p.reads, human_size(p.read_bytes)));

@@ -76,8 +76,10 @@ verifies checksums after mapping it again, measures throughput, and cleans up. -
 8  incompatible peer
 9  error in the configuration
 )"},
-    {"uri", R"(rnbd://HOST[:PORT]/VOLUME[?KEY=VALUE&...]       TCP, port 1234 by default
-rnbd+tcp://HOST[:PORT]/VOLUME                   the same
+    {"uri",
+     R"(rnbd://HOST[:PORT]/VOLUME[?KEY=VALUE&...]       RDMA where a device routes there, else TCP; port 1234
+rnbd+rdma://HOST[:PORT]/VOLUME                  RDMA only
+rnbd+tcp://HOST[:PORT]/VOLUME                   TCP only
 rnbd+unix:///VOLUME?socket=/PATH                a Unix socket
 
 HOST is a name, an IPv4 address, or an IPv6 address in brackets. VOLUME is what follows the first slash,

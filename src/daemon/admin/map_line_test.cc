@@ -74,6 +74,13 @@ TEST(MapLine, TakesIpv6WithAnInterfaceAndGids) {
             0);
 }
 
+TEST(MapLine, RdmaAndTcpTakeAddressesAndNames) {
+  for (const char* path : {"rdma:10.0.0.1", "tcp:fd00::1", "tcp:st.example.org"})
+    EXPECT_EQ(parsed(std::string("sessname=s device_path=d path=") + path).paths[0].destination,
+              path);
+  EXPECT_EQ(error_of("sessname=s device_path=d path=rdma:a/b"), EINVAL);
+}
+
 TEST(MapLine, NeedsNoPathBecauseTheSessionMayExist) {
   EXPECT_TRUE(parsed("sessname=s device_path=d").paths.empty());
 }
@@ -147,6 +154,8 @@ TEST(MapLine, WhatIsPrintedMapsTheSame) {
                            std::string("sessname=s dest_port=99 path=ip:1.2.3.4@ip:fd00::1 "
                                        "dest_port=1234 path=ip:9.9.9.9 device_path=x")})
     EXPECT_EQ(parsed(to_line(parsed(line))), parsed(line)) << line;
+  const std::string at = "sessname=s path=ip:fe80::1%eth@0,ip:9.9.9.9 device_path=x";
+  EXPECT_EQ(parsed(to_line(parsed(at))), parsed(at));
 }
 
 TEST(DefaultSessionName, IsClientAtServerInTheCharactersAllowed) {

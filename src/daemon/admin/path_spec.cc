@@ -46,6 +46,13 @@ Outcome<void> check_address(std::string_view text) {
       return bad("ip: takes an IPv4 or IPv6 address; names go behind host:");
     return {};
   }
+  for (std::string_view prefix : {"rdma:", "tcp:"}) {
+    if (!text.starts_with(prefix)) continue;
+    std::string_view host = text.substr(prefix.size());
+    if (!is_ip(host) && !is_host_name(host))
+      return bad(fmt::format("{} takes an IPv4 or IPv6 address, or a host name", prefix));
+    return {};
+  }
   if (text.starts_with("gid:")) {
     if (!is_gid(text.substr(4))) return bad("gid: takes a GID in IPv6 notation");
     return {};
@@ -60,7 +67,8 @@ Outcome<void> check_address(std::string_view text) {
     if (!is_host_name(text.substr(5))) return bad("host: takes a host name");
     return {};
   }
-  std::string hint = "ip:10.0.0.1, ip:fd00::1, host:name or unix:/path";
+  std::string hint =
+      "ip:10.0.0.1, ip:fd00::1, rdma:10.0.0.1, tcp:10.0.0.1, host:name or unix:/path";
   if (is_ip(text)) hint = fmt::format("write ip:{}", text);
   return usage_problem(fmt::format("the address '{}' has no prefix we know", printable(text)), hint,
                        EPROTONOSUPPORT);

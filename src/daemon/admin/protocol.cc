@@ -3,128 +3,22 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <nlohmann/json.hpp>
 
 #include "base/log.h"
+#include "daemon/admin/json_fields.h"
 #include "daemon/admin/suggest.h"
 
 namespace rnbd::daemon {
-namespace {
-
-using Json = nlohmann::ordered_json;
-
-// Reads members by name and remembers what did not fit; absent members keep their default.
-class Reader {
- public:
-  explicit Reader(const Json& object) : object_(object), ok_(object.is_object()) {}
-  void field(const char* name, std::string& value) {
-    if (const Json* j = find(name))
-      j->is_string() ? void(value = j->get<std::string>()) : spoil(name);
-  }
-  void field(const char* name, bool& value) {
-    if (const Json* j = find(name)) j->is_boolean() ? void(value = j->get<bool>()) : spoil(name);
-  }
-  template <class T>
-  requires std::is_integral_v<T>
-  void field(const char* name, T& value) {
-    const Json* j = find(name);
-    if (j == nullptr) return;
-    if (j->is_number_unsigned()) {
-      auto number = j->get<std::uint64_t>();
-      if (std::in_range<T>(number))
-        value = static_cast<T>(number);
-      else
-        spoil(name);
-    } else if (j->is_number_integer()) {
-      auto number = j->get<std::int64_t>();
-      if (std::in_range<T>(number))
-        value = static_cast<T>(number);
-      else
-        spoil(name);
-    } else {
-      spoil(name);
-    }
-  }
-  void field(const char* name, std::vector<std::string>& values) {
-    const Json* j = find(name);
-    if (j == nullptr) return;
-    if (!j->is_array()) return spoil(name);
-    for (const Json& item : *j)
-      item.is_string() ? void(values.push_back(item.get<std::string>())) : spoil(name);
-  }
-  template <class T>
-  requires std::is_class_v<T>
-  void field(const char* name, std::vector<T>& values) {
-    const Json* j = find(name);
-    if (j == nullptr) return;
-    if (!j->is_array()) return spoil(name);
-    for (const Json& item : *j) {
-      Reader reader(item);
-      fields(reader, values.emplace_back());
-      if (!reader.ok()) spoil(name);
-    }
-  }
-  template <class T>
-  void object(const char* name, T& value) {
-    const Json* j = find(name);
-    if (j == nullptr) return;
-    Reader reader(*j);
-    fields(reader, value);
-    if (!reader.ok()) spoil(name);
-  }
-  bool ok() const { return ok_; }
-  const std::string& bad() const { return bad_; }
-
- private:
-  const Json* find(const char* name) const {
-    if (!object_.is_object()) return nullptr;
-    auto at = object_.find(name);
-    return at == object_.end() ? nullptr : &*at;
-  }
-  void spoil(const char* name) {
-    ok_ = false;
-    if (bad_.empty()) bad_ = name;
-  }
-  const Json& object_;
-  bool ok_;
-  std::string bad_;
-};
-
-class Writer {
- public:
-  template <class T>
-  void field(const char* name, const T& value) {
-    json[name] = value;
-  }
-  template <class T>
-  requires(std::is_class_v<T> &&
-           !std::is_same_v<T, std::string>) void field(const char* name,
-                                                       const std::vector<T>& values) {
-    Json& array = json[name] = Json::array();
-    for (const T& value : values) array.push_back(write(value));
-  }
-  template <class T>
-  void object(const char* name, const T& value) {
-    json[name] = write(value);
-  }
-  template <class T>
-  static Json write(const T& value) {
-    Writer writer;
-    fields(writer, const_cast<T&>(value));  // fields() names members for both directions
-    return std::move(writer.json);
-  }
-  Json json = Json::object();
-};
 
 // The fields of every object, once, for reading and writing.
 template <class Io>
-void fields(Io& io, PathSpec& v) {
+static void fields(Io& io, PathSpec& v) {
   io.field("source", v.source);
   io.field("destination", v.destination);
   io.field("port", v.port);
 }
 template <class Io>
-void fields(Io& io, MapRequest& v) {
+static void fields(Io& io, MapRequest& v) {
   io.field("session", v.session);
   io.field("paths", v.paths);
   io.field("device_path", v.device_path);
@@ -132,12 +26,13 @@ void fields(Io& io, MapRequest& v) {
   io.field("nr_poll_queues", v.nr_poll_queues);
 }
 template <class Io>
-void fields(Io& io, PathView& v) {
+static void fields(Io& io, PathView& v) {
   io.field("name", v.name);
   io.field("destination", v.destination);
   io.field("port", v.port);
   io.field("state", v.state);
   io.field("fabric", v.fabric);
+  io.field("device", v.device);
   io.field("error", v.error);
   io.field("connections", v.connections);
   io.field("latency_us", v.latency_us);
@@ -150,7 +45,7 @@ void fields(Io& io, PathView& v) {
   io.field("reconnect_failures", v.reconnect_failures);
 }
 template <class Io>
-void fields(Io& io, SessionView& v) {
+static void fields(Io& io, SessionView& v) {
   io.field("name", v.name);
   io.field("state", v.state);
   io.field("queue_depth", v.queue_depth);
@@ -158,7 +53,7 @@ void fields(Io& io, SessionView& v) {
   io.field("paths", v.paths);
 }
 template <class Io>
-void fields(Io& io, DeviceView& v) {
+static void fields(Io& io, DeviceView& v) {
   io.field("name", v.name);
   io.field("node", v.node);
   io.field("loop", v.loop);
@@ -182,7 +77,7 @@ void fields(Io& io, DeviceView& v) {
   io.field("held", v.held);
 }
 template <class Io>
-void fields(Io& io, OpenView& v) {
+static void fields(Io& io, OpenView& v) {
   io.field("volume", v.volume);
   io.field("session", v.session);
   io.field("device_id", v.device_id);
@@ -195,7 +90,7 @@ void fields(Io& io, OpenView& v) {
   io.field("errors", v.errors);
 }
 template <class Io>
-void fields(Io& io, DaemonView& v) {
+static void fields(Io& io, DaemonView& v) {
   io.field("program", v.program);
   io.field("version", v.version);
   io.field("pid", v.pid);
@@ -203,6 +98,8 @@ void fields(Io& io, DaemonView& v) {
   io.field("search_path", v.search_path);
   io.field("exports", v.exports);
 }
+
+namespace {
 
 constexpr std::array<std::string_view, 4> kCommands{"map", "unmap", "list", "ping"};
 
@@ -222,7 +119,7 @@ Outcome<Json> parse_object(std::string_view line) {
   Json json = Json::parse(line.begin(), line.end(), nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return usage_problem("the admin message is not a JSON object");
   int version = 0;
-  Reader(json).field("version", version);
+  JsonReader(json).field("version", version);
   if (version != kAdminVersion)
     return problem({ProblemCode::incompatible,
                     fmt::format("the other side speaks admin protocol version {}, we speak {}",
@@ -248,8 +145,8 @@ Json response_json(const AdminResponse& response) {
     return json;
   }
   json["already"] = response.already;
-  json["daemon"] = Writer::write(response.daemon);
-  Writer lists;
+  json["daemon"] = JsonWriter::write(response.daemon);
+  JsonWriter lists;
   lists.field("devices", response.devices);
   lists.field("sessions", response.sessions);
   lists.field("opens", response.opens);
@@ -268,7 +165,7 @@ std::string encode(const AdminRequest& request) {
   json["version"] = kAdminVersion;
   json["command"] = admin_command_name(request.command);
   if (request.command == AdminCommand::map) {
-    json["map"] = Writer::write(request.map);
+    json["map"] = JsonWriter::write(request.map);
     json["exclusive"] = request.exclusive;
   }
   if (request.command == AdminCommand::unmap) {
@@ -290,7 +187,7 @@ Outcome<AdminRequest> decode_request(std::string_view line) {
   if (!json) return tl::unexpected(json.error());
   AdminRequest request;
   std::string command;
-  Reader reader(*json);
+  JsonReader reader(*json);
   reader.field("command", command);
   reader.object("map", request.map);
   reader.field("exclusive", request.exclusive);
@@ -313,7 +210,7 @@ Outcome<AdminResponse> decode_response(std::string_view line) {
   auto json = parse_object(line);
   if (!json) return tl::unexpected(json.error());
   AdminResponse response;
-  Reader reader(*json);
+  JsonReader reader(*json);
   bool ok = false;
   reader.field("ok", ok);
   if (!ok) {
@@ -321,7 +218,7 @@ Outcome<AdminResponse> decode_response(std::string_view line) {
     std::string code;
     auto at = json->find("error");
     if (at != json->end()) {
-      Reader inner(*at);
+      JsonReader inner(*at);
       inner.field("code", code);
       inner.field("errno", error.error);
       inner.field("what", error.what);

@@ -14,7 +14,7 @@
 namespace rnbd::daemon {
 namespace {
 
-constexpr std::array<std::string_view, 3> kSchemes{"rnbd", "rnbd+tcp", "rnbd+unix"};
+constexpr std::array<std::string_view, 4> kSchemes{"rnbd", "rnbd+rdma", "rnbd+tcp", "rnbd+unix"};
 constexpr std::array<std::string_view, 5> kQueryKeys{"sess", "path", "mode", "src", "socket"};
 constexpr std::array<std::string_view, 3> kModes{"ro", "rw", "migration"};
 constexpr std::size_t kUriBytesMax = 4096;
@@ -132,9 +132,8 @@ Outcome<Query> parse_query(std::string_view text) {
 Outcome<void> check_scheme(std::string_view scheme) {
   for (std::string_view known : kSchemes)
     if (scheme == known) return {};
-  if (scheme == "rnbds" || scheme == "rnbd+rdma")
-    return usage_problem(fmt::format("{}:// is not supported by this version", scheme),
-                         "use rnbd:// (TCP)");
+  if (scheme == "rnbds")
+    return usage_problem("rnbds:// is not supported by this version", "use rnbd://");
   return usage_problem(fmt::format("unknown scheme '{}'", printable(scheme)),
                        suggestion(scheme, kSchemes));
 }
@@ -157,11 +156,13 @@ Outcome<void> add_first_path(std::string_view scheme, std::string_view authority
     if (!parsed) return tl::unexpected(parsed.error());
     if (parsed->host.empty()) return usage_problem("the URI names no host", "rnbd://host/volume");
     port = parsed->port;
-    text = "ip:" + parsed->host;
+    const bool any = scheme == "rnbd";
+    const std::string only = any ? "" : std::string(scheme.substr(scheme.find('+') + 1)) + ":";
+    text = (any ? "ip:" : only) + parsed->host;
     if (!parse_path_spec(text, port)) {
       if (parsed->brackets)
         return usage_problem(fmt::format("'{}' is not an IPv6 address", printable(parsed->host)));
-      text = "host:" + parsed->host;
+      text = (any ? "host:" : only) + parsed->host;
     }
     if (!query.source.empty())
       text = (query.source.starts_with("ip:") ? "" : "ip:") + query.source + "," + text;

@@ -31,7 +31,9 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Good{"rnbd://10.0.0.1/vol0", "vol0", {"", "ip:10.0.0.1", 1234}},
         Good{"rnbd://10.0.0.1:99/vol0", "vol0", {"", "ip:10.0.0.1", 99}},
-        Good{"rnbd+tcp://[fd00::1]:99/a/b", "a/b", {"", "ip:fd00::1", 99}},
+        Good{"rnbd+tcp://[fd00::1]:99/a/b", "a/b", {"", "tcp:fd00::1", 99}},
+        Good{"rnbd+rdma://10.0.0.1/v", "v", {"", "rdma:10.0.0.1", 1234}},
+        Good{"rnbd+tcp://st.example.org/v", "v", {"", "tcp:st.example.org", 1234}},
         Good{"rnbd://[fe80::1%25eth0]/v", "v", {"", "ip:fe80::1%eth0", 1234}},
         Good{"rnbd://st.example.org/v", "v", {"", "host:st.example.org", 1234}},
         Good{"rnbd://h//dev/ram0", "/dev/ram0", {"", "host:h", 1234}},

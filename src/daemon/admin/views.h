@@ -14,7 +14,8 @@ struct PathView {
   std::string destination{};  // as configured
   std::uint16_t port = 0;
   std::string state{};            // connecting, connected, reconnecting, ...
-  std::string fabric{};           // "iwarp"
+  std::string fabric{};           // "iwarp" (TCP, Unix sockets), "verbs" (RDMA)
+  std::string device{};           // "mlx5_0/1": RDMA device and port; empty without
   std::string error{};            // why it is not connected; empty when it is
   std::uint32_t connections = 0;  // server only
   std::uint64_t latency_us = 0;   // of the last heartbeat; client only

@@ -14,7 +14,6 @@
 namespace rnbd::daemon {
 namespace {
 
-constexpr std::string_view kPrefix = "host:";
 constexpr std::size_t kAddressesMax = 8;
 
 Outcome<std::vector<std::string>> resolve(const std::string& name) {
@@ -43,12 +42,18 @@ Outcome<std::vector<std::string>> resolve(const std::string& name) {
   return addresses;
 }
 
+// host:name, rdma:name, tcp:name.
+bool is_host(std::string_view text) {
+  if (text.starts_with("host:")) return true;
+  const bool either = text.starts_with("rdma:") || text.starts_with("tcp:");
+  return either && !fabric::Address::parse(text, 0);
+}
+
 }  // namespace
 
 bool needs_resolving(const MapRequest& request) {
-  return std::any_of(request.paths.begin(), request.paths.end(), [](const PathSpec& p) {
-    return p.destination.starts_with(kPrefix) || p.source.starts_with(kPrefix);
-  });
+  return std::any_of(request.paths.begin(), request.paths.end(),
+                     [](const PathSpec& p) { return is_host(p.destination) || is_host(p.source); });
 }
 
 Outcome<std::vector<std::vector<PathSpec>>> resolve_host_names(const MapRequest& request) {
@@ -56,9 +61,12 @@ Outcome<std::vector<std::vector<PathSpec>>> resolve_host_names(const MapRequest&
   std::size_t attempts = 1;
   for (const PathSpec& path : request.paths) {
     for (const std::string* part : {&path.source, &path.destination}) {
-      if (!part->starts_with(kPrefix) || hosts.contains(*part)) continue;
-      auto addresses = resolve(part->substr(kPrefix.size()));
+      if (!is_host(*part) || hosts.contains(*part)) continue;
+      const std::size_t colon = part->find(':');
+      auto addresses = resolve(part->substr(colon + 1));
       if (!addresses) return tl::unexpected(addresses.error());
+      if (const std::string prefix = part->substr(0, colon); prefix != "host")
+        for (std::string& address : *addresses) address.replace(0, address.find(':'), prefix);
       attempts = std::max(attempts, addresses->size());
       hosts[*part] = std::move(*addresses);
     }

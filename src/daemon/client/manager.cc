@@ -273,6 +273,7 @@ SessionView Manager::view_of(const Session& session) const {
     p.port = path.address.destination.port();
     p.state = rtrs::client::path_state_name(path.state);
     p.fabric = path.fabric;
+    p.device = to_text(path.device);
     bool up = path.state == rtrs::client::PathState::connected;
     if (!up && path.last_error) p.error = path.last_error.message();
     p.latency_us = static_cast<std::uint64_t>(path.latency.count() / 1000);

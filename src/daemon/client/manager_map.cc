@@ -138,17 +138,13 @@ void Manager::join_session(Mapping& mapping) {
 Outcome<Manager::Session*> Manager::create_session(const MapRequest& request) {
   client::ClientOptions options = client_options(config_, request);
   for (const PathSpec& path : request.paths) {
-    std::string text =
-        path.source.empty() ? path.destination : path.source + "@" + path.destination;
+    std::string text = to_text(path);
     auto address = fabric::PathAddress::parse(text, path.port);
     if (!address) {
-      bool gid = path.destination.starts_with("gid:");
-      return problem(refused(
-          request, ProblemCode::usage,
-          fmt::format("cannot use the address '{}': {}", printable(text),
-                      address.error().message()),
-          gid ? "gid: needs RDMA, which this version does not have; use ip:" : "ip:10.0.0.1",
-          to_errno(address.error())));
+      return problem(refused(request, ProblemCode::usage,
+                             fmt::format("cannot use the address '{}': {}", printable(text),
+                                         address.error().message()),
+                             "ip:10.0.0.1", to_errno(address.error())));
     }
     options.session.paths.push_back(*address);
   }

@@ -35,6 +35,8 @@ rtrs::server::ServerOptions server_options(const ServerConfig& config) {
 
 PathView view_of(const rtrs::server::PathInfo& path) {
   PathView view;
+  view.fabric = path.fabric;
+  view.device = to_text(path.device);
   view.name = path.name;
   view.state = path.state;
   view.connections = path.connections;

@@ -15,7 +15,7 @@ using conformance::Subject;
 // A fabric nobody is reached by, and one that is asked for `tcp` only.
 class Nowhere final : public Fabric {
  public:
-  explicit Nowhere(Fabric& base) : base_(base) {}
+  explicit Nowhere(Fabric& base) : base_(base), capabilities_(base.capabilities()) {}
   Loop& loop() override { return base_.loop(); }
   const Capabilities& capabilities() const override { return capabilities_; }
   std::size_t ways(const PathAddress&) override { return 0; }
@@ -44,7 +44,7 @@ class Nowhere final : public Fabric {
 
  private:
   Fabric& base_;
-  Capabilities capabilities_{.name = "nowhere"};
+  Capabilities capabilities_;  // what tests ask a harness for
 };
 
 // The simulator seen through a choice whose first fabric reaches nobody.

@@ -1,0 +1,51 @@
+#pragma once
+// What rnbd-client leaves for its successor, should it die: which volumes are mapped, how they
+// appear, and who its sessions are to their servers. Written before the first request is sent, so
+// that a successor can prove that nothing of its predecessor runs any more. Kept where it does not
+// outlive a reboot.
+
+#include <string>
+#include <vector>
+
+#include "daemon/admin/map_request.h"
+#include "rtrs/client/session.h"
+
+namespace rnbd::daemon {
+
+struct SavedMapping {
+  MapRequest request{};
+  std::string frontend{};  // as asked for; empty: the daemon's choice
+  unsigned number = 0;     // N of rnbdN
+  int ublk_id = -1;        // N of /dev/ublkbN; -1: it has none
+};
+
+struct SavedSession {
+  std::string name{};
+  int poll_queues = 0;
+  rtrs::client::SessionIdentity identity{};
+};
+
+struct SavedState {
+  std::vector<SavedSession> sessions{};
+  std::vector<SavedMapping> mappings{};
+};
+
+class StateFile final {
+ public:
+  explicit StateFile(std::string path) : path_(std::move(path)) {}
+  const std::string& path() const { return path_; }
+  // Nothing where there is no file. A file that cannot be used is set aside as <path>.bad and
+  // reported: its volumes are lost to us, not their data.
+  Outcome<SavedState> load() const;
+  // Whole or not at all, and on disk when it returns.
+  std::error_code save(const SavedState& state) const;
+
+ private:
+  std::string path_;
+};
+
+// The text in the file. `cpus` bounds nr_poll_queues, see parse_map_line.
+std::string encode_state(const SavedState& state);
+Outcome<SavedState> parse_state(std::string_view text, int cpus);
+
+}  // namespace rnbd::daemon
