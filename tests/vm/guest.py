@@ -1,6 +1,9 @@
 """The guests of one run: starting QEMU, streaming what the scripts say, doing what they ask of the host, stopping in time."""
+import ctypes
 import json
+import mmap
 import os
+import platform
 import shlex
 import shutil
 import socket
@@ -18,8 +21,30 @@ KERNEL_OPTIONS = (
     # A starved emulator looks like a stuck processor; a real hang shows as a hung task or a time-out.
     "nowatchdog rcupdate.rcu_cpu_stall_suppress=1 sysctl.kernel.hung_task_timeout_secs=60 "
     "tsc=reliable mitigations=off random.trust_cpu=1 audit=0 lsm= sysrq_always_enabled "
-    "rcupdate.rcu_expedited=1")  # emulated grace periods are slow, device removal waits for hundreds of them
+    "cryptomgr.notests rcupdate.rcu_expedited=1")  # emulated grace periods are slow, device removal waits for hundreds of them
 POLL_S = 0.02
+
+
+def processor_clock_khz():
+    """The rate of the host's time stamp counter, which is the guest's too; None where there is none.
+
+    A guest that is starved while it starts measures it wrong by factors, and then its clock runs wrong."""
+    if platform.machine() != "x86_64":
+        return None
+    code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code.write(b"\x0f\x31\x48\xc1\xe2\x20\x48\x09\xd0\xc3")  # rdtsc; shl $32, %rdx; or %rdx, %rax; ret
+    counter = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
+
+    def sample():
+        """Both clocks at one moment: the try that was interrupted least."""
+        tries = ((time.monotonic_ns(), counter(), time.monotonic_ns()) for _ in range(20))
+        before, count, after = min(tries, key=lambda one: one[2] - one[0])
+        return (before + after) // 2, count
+
+    start, first = sample()
+    time.sleep(0.1)
+    end, last = sample()
+    return (last - first) * 1_000_000 // (end - start)
 
 
 def build():
@@ -68,11 +93,13 @@ class Guest:
         accel = {"tcg": "tcg" if args.icount else "tcg,thread=multi", "kvm": "kvm"}[args.accel]
         # Without ERMS and FSRM: the emulator counts every byte of a "rep movsb" as an instruction, no real processor does.
         processor = "host" if args.accel == "kvm" else "max,-la57,-erms,-fsrm"
+        khz = 1_000_000 if args.icount else processor_clock_khz()
+        clock = f"tsc_early_khz={khz} " if khz else ""
         command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                    "-machine", "pc", "-accel", accel, "-cpu", processor,
                    "-smp", str(1 if args.icount else args.cpus), "-m", str(args.memory),
                    "-kernel", str(image / "vmlinux"), "-initrd", str(image / "initramfs"),
-                   "-append", f"{KERNEL_OPTIONS} lab.number={self.number}",
+                   "-append", f"{KERNEL_OPTIONS} {clock}lab.number={self.number}",
                    "-qmp", f"unix:{self._qmp_path},server=on,wait=off",
                    "-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
                    "-virtfs", f"local,path={share},mount_tag=share,security_model=none",

@@ -1,0 +1,176 @@
+# For scripts that run in a guest of the lab: . "$LAB_LIB"
+# Networks with RDMA, block devices, the kernel's RNBD and ours, checks. What fails ends the script with a reason.
+set -euo pipefail
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+fail() { echo "FAIL: $*" >&2; exit 1; }
+step() { echo "-- $*"; }
+skip() { echo "SKIP: $*"; exit 77; }
+# wait_until SECONDS COMMAND...: polls until the command succeeds.
+wait_until() {
+  local seconds=$1 end=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    [ $SECONDS -lt $end ] || fail "waited $seconds s in vain for: $*"
+    sleep 0.05
+  done
+}
+# expect_equal WHAT IS SHOULD
+expect_equal() { [ "$2" = "$3" ] || fail "$1 is '$2', not '$3'"; }
+# expect_error TEXT COMMAND...: the command must fail and say TEXT.
+expect_error() {
+  local text=$1 output
+  shift
+  if output=$("$@" 2>&1); then fail "succeeded, but should not: $*"; fi
+  [[ $output == *"$text"* ]] || fail "'$*' failed with '$output', not with '$text'"
+}
+not() { ! "$@"; }
+attribute() { cat "$1" 2>/dev/null; }
+is() { [ "$(attribute "$1")" = "$2" ]; }  # is FILE VALUE: for wait_until
+kernel_said() { dmesg | grep -qE "$1"; }
+
+# --- networks with RDMA over UDP ----------------------------------------------------------------------------------------
+# rdma_wire [MTU]: two RDMA devices, rxe0 and rxe1, joined by a wire on which tcpdump and netem work (interfaces v0 and v1);
+# 10.0.0.1 and fd00::1 are reached through rxe0's end, 10.0.0.2 and fd00::2 through rxe1's, from this same guest.
+# The RDMA driver knows one network namespace only, so routing rules keep the traffic between the two on the wire.
+rdma_wire() {
+  local end
+  ip link add v0 mtu "${1:-4200}" type veth peer name v1 mtu "${1:-4200}"
+  sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.all.arp_ignore=1
+  for end in 0 1; do
+    sysctl -qw "net.ipv4.conf.v$end.accept_local=1" "net.ipv4.conf.v$end.rp_filter=0"
+    ip addr add "10.0.0.$((end + 1))/24" dev "v$end" noprefixroute
+    ip addr add "fd00::$((end + 1))/64" dev "v$end" nodad noprefixroute
+    ip link set "v$end" up
+  done
+  for end in 0 1; do
+    rdma_wire_route "" "10.0.0.$((2 - end))" "v$end" "10.0.0.$((end + 1))" $((10 + end))
+    rdma_wire_route -6 "fd00::$((2 - end))" "v$end" "fd00::$((end + 1))" $((10 + end))
+    rdma link add "rxe$end" type rxe netdev "v$end"
+  done
+  for end in "" -6; do
+    ip $end rule add pref 100 lookup local
+    ip $end rule del pref 0
+  done
+  for end in 0 1; do wait_until 10 rdma_active "rxe$end"; done
+}
+rdma_wire_route() { # FAMILY TO INTERFACE FROM TABLE
+  ip $1 route add "$2" dev "$3" src "$4" table "$5"
+  ip $1 rule add pref 5 iif "$3" lookup local
+  ip $1 rule add pref "$5" to "$2" lookup "$5"
+}
+rdma_active() { [[ $(rdma link show "$1/1") == *"state ACTIVE"* ]]; }
+# rdma_loop: one RDMA device, rxe0, with 10.0.0.1, 10.0.0.2, fd00::1 and fd00::2; it talks to itself without a wire.
+rdma_loop() {
+  local host
+  ip link add d0 mtu 4200 type dummy
+  for host in 1 2; do
+    ip addr add "10.0.0.$host/24" dev d0
+    ip addr add "fd00::$host/64" dev d0 nodad
+  done
+  ip link set d0 up
+  rdma link add rxe0 type rxe netdev d0
+  wait_until 10 rdma_active rxe0
+}
+# rdma_guest [MTU]: with two guests: rxe0 on the cable between them; guest 0 is 10.0.0.1 and fd00::1, guest 1 the other.
+rdma_guest() {
+  ip addr add "10.0.0.$((ROLE + 1))/24" dev eth0
+  ip addr add "fd00::$((ROLE + 1))/64" dev eth0 nodad
+  ip link set eth0 up mtu "${1:-4200}"
+  rdma link add rxe0 type rxe netdev eth0
+  wait_until 10 rdma_active rxe0
+  lab barrier rdma_guest
+}
+# rdma_counts: what the RDMA devices hold: for comparing before and after.
+rdma_counts() { rdma resource show | grep -oE '(rxe[0-9]+|pd|cq|qp|cm_id|mr|ctx|srq):? ?[0-9]*' | tr '\n' ' '; }
+rdma_counts_are() { [ "$(rdma_counts)" = "$1" ]; }
+# expect_no_rdma_leak COUNTS: the devices hold again what they held then; what was closed may take a moment to go.
+expect_no_rdma_leak() {
+  local end=$((SECONDS + 20))
+  until rdma_counts_are "$1"; do
+    if [ $SECONDS -ge $end ]; then
+      for kind in qp cq pd mr cm_id ctx; do rdma resource show "$kind" | sed "s/^/$kind: /"; done
+      fail "RDMA objects leaked: before $1, now $(rdma_counts)"
+    fi
+    sleep 0.1
+  done
+}
+
+# --- block devices ------------------------------------------------------------------------------------------------------
+# null_device NAME MIB [ATTRIBUTE=VALUE...]: /dev/NAME that keeps what is written to it, unless memory_backed=0 is given.
+null_device() {
+  local folder=/sys/kernel/config/nullb/$1 setting
+  grep -q '^null_blk ' /proc/modules || modprobe null_blk nr_devices=0
+  mkdir "$folder"
+  for setting in "size=$2" memory_backed=1 "${@:3}"; do echo "${setting#*=}" >"$folder/${setting%%=*}"; done
+  echo 1 >"$folder/power"
+  wait_until 5 test -b "/dev/$1"
+}
+null_device_remove() { rmdir "/sys/kernel/config/nullb/$1"; }
+# ram_devices COUNT MIB: /dev/ram0 and so on.
+ram_devices() { modprobe brd rd_nr="$1" rd_size=$(($2 * 1024)); }
+# fio_verify DEVICE [FIO OPTION...]: random writes and reads of mixed sizes, every block checked by a checksum in it.
+fio_verify() {
+  local device=$1
+  shift
+  fio --name=verify --filename="$device" --ioengine=libaio --direct=1 --rw=randrw --bssplit=4k/60:16k/20:64k/15:124k/5 \
+    --iodepth=16 --size=16m --verify=crc32c --verify_fatal=1 --do_verify=1 --randseed=1 --group_reporting \
+    --minimal "$@" >/tmp/fio.out 2>&1 || { cat /tmp/fio.out; fail "fio --verify on $device"; }
+}
+
+# --- the kernel's RNBD ----------------------------------------------------------------------------------------------------
+kernel_client=/sys/class/rnbd-client/ctl
+kernel_server=/sys/class/rnbd-server/ctl
+# kernel_server_start [PARAMETER=VALUE...]: those of rtrs-server; %port=N sets rnbd-server's port.
+kernel_server_start() {
+  local rtrs=() rnbd=() word
+  for word in "$@"; do
+    case $word in port_nr=* | dev_search_path=*) rnbd+=("$word") ;; *) rtrs+=("$word") ;; esac
+  done
+  modprobe rtrs-server "${rtrs[@]}"
+  modprobe rnbd-server "${rnbd[@]}"
+}
+kernel_server_stop() { modprobe -r rnbd-server rtrs-server; }
+kernel_client_start() { modprobe rnbd-client; }
+kernel_client_stop() { modprobe -r rnbd-client; }
+# kernel_map SESSION VOLUME PATH... [WORD=VALUE...]: maps with the kernel's client and prints the device, /dev/rnbdN.
+kernel_map() {
+  local line="sessname=$1" word link
+  for word in "${@:3}"; do
+    case $word in ip:*) line+=" path=$word" ;; *) line="$word $line" ;; esac  # dest_port= counts for the paths behind it
+  done
+  echo "$line device_path=$2" >"$kernel_client/map_device" || return 1
+  link="$kernel_client/devices/${2//\//!}@$1"
+  basename "$(readlink -f "$link")" | sed 's,^,/dev/,'
+}
+kernel_unmap() { echo "${2:-normal}" >"/sys/block/${1#/dev/}/rnbd/unmap_device"; }
+
+# --- ours -----------------------------------------------------------------------------------------------------------------
+: "${RNBD_BIN:=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/build/release/bin}"
+rnbd() { "$RNBD_BIN/rnbd" "$@"; }
+server_answers() { rnbd --socket=/run/rnbd/server.sock ping >/dev/null 2>&1; }
+client_answers() { rnbd --socket=/run/rnbd/client.sock ping >/dev/null 2>&1; }
+# server_start [OPTION...]: our server, in the background; its log is /tmp/server.log, its process id $server.
+server_start() {
+  mkdir -p /run/rnbd
+  "$RNBD_BIN/rnbd-server" --socket /run/rnbd/server.sock "$@" >>/tmp/server.log 2>&1 &
+  server=$!
+  wait_until 30 daemon_up "$server" server_answers /tmp/server.log
+}
+client_start() {
+  mkdir -p /run/rnbd
+  "$RNBD_BIN/rnbd-client" --socket /run/rnbd/client.sock "$@" >>/tmp/client.log 2>&1 &
+  client=$!
+  wait_until 30 daemon_up "$client" client_answers /tmp/client.log
+}
+daemon_up() { # PID ANSWERS LOG
+  kill -0 "$1" 2>/dev/null || { cat "$3"; fail "a daemon did not start"; }
+  "$2"
+}
+# daemon_stop PID: ends it politely; it must then end by itself, with status 0.
+daemon_stop() {
+  local status=0
+  kill -TERM "$1"
+  wait "$1" || status=$?
+  [ $status -eq 0 ] || { cat /tmp/server.log /tmp/client.log 2>/dev/null; fail "a daemon ended with status $status"; }
+}
