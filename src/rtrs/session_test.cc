@@ -38,7 +38,7 @@ TEST(Session, RefusesBadNamesAndNoPaths) {
   EXPECT_EQ(pair.make_session().error(), from_errno(EINVAL));
 }
 
-TEST(Session, NameOf254BytesIsAccepted) {
+TEST(SessionCases, C17_NameOf254BytesIsAccepted) {
   PairOptions options;
   options.session.name = std::string(254, 'n');
   Pair pair(options);

@@ -21,13 +21,13 @@ Stage stage_of(const std::error_code& error) {
 }  // namespace
 
 std::string normal_path(std::string_view path) {
-  std::string out = path.starts_with('/') ? "/" : "";
+  std::string out;
   while (!path.empty()) {
     const std::size_t end = std::min(path.find('/'), path.size());
     const std::string_view part = path.substr(0, end);
     path.remove_prefix(std::min(end + 1, path.size()));
     if (part.empty() || part == ".") continue;
-    if (!out.empty() && out.back() != '/') out += '/';
+    if (!out.empty()) out += '/';
     out += part;
   }
   return out;
@@ -108,6 +108,14 @@ RemoteDeviceImpl* ClientImpl::find_device(std::uint64_t serial) {
     if (device->serial() == serial) return device.get();
   }
   return nullptr;
+}
+
+// The kernel's server gives the id of a device that was closed by force to the next one: what is
+// still sent under it reads and writes the wrong disk.
+void ClientImpl::on_id_given(RemoteDeviceImpl& device, std::uint32_t device_id) {
+  each_device([&](RemoteDeviceImpl& other) {
+    if (&other != &device && other.device_id() == device_id) other.on_id_lost();
+  });
 }
 
 void ClientImpl::remove_device(RemoteDeviceImpl& device) {

@@ -42,6 +42,7 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
   }
   AdminCalls& calls() override { return calls_; }
   void on_late_open(const std::string& path, std::uint32_t device_id) override;
+  void on_id_given(RemoteDeviceImpl& device, std::uint32_t device_id) override;
   RemoteDeviceImpl* find_device(std::uint64_t serial) override;
   void remove_device(RemoteDeviceImpl& device) override;
 
@@ -72,7 +73,8 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
   std::function<void()> closed_;
 };
 
-// What two spellings of one path have in common: no doubled slashes, no "." components.
+// What two spellings of one path have in common: no doubled slashes, no "." components, and none at
+// its start, as servers look for all of them below a place of their own.
 std::string normal_path(std::string_view path);
 
 }  // namespace rnbd::client

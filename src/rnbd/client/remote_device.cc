@@ -129,6 +129,17 @@ void RemoteDeviceImpl::on_lost(std::uint32_t generation) {
   if (host_.ready_session() != nullptr) recover();
 }
 
+void RemoteDeviceImpl::on_id_lost() {
+  device_id_.reset();
+  fence_first_ = false;
+  if (state_ != DeviceState::open) return;
+  log_warning("<{}>: closed on the server, opening it anew", printable(name_));
+  move_to(DeviceState::closed);
+  tell_lanes([](LaneDevice& part) { part.shut(); }, nullptr);
+  retry_delay_ = kRetryDelay;
+  recover();
+}
+
 void RemoteDeviceImpl::fail(std::error_code why) {
   if (state_ == DeviceState::init) return open_failed(Stage::open, why);
   if (state_ == DeviceState::failed || state_ == DeviceState::unmapped) return;
@@ -186,7 +197,10 @@ void RemoteDeviceImpl::on_open_answer(Result<wire::OpenResponse> response) {
     if (response) host_.on_late_open(options_.path, response->device_id);
     return;
   }
-  if (response && host_.ready_session() != nullptr) device_id_ = response->device_id;
+  if (response && host_.ready_session() != nullptr) {
+    device_id_ = response->device_id;
+    host_.on_id_given(*this, *device_id_);
+  }
   if (state_ == DeviceState::unmapped) return unmap_next();
   if (state_ == DeviceState::failed) return;
   if (!response) return open_refused(response.error());

@@ -23,6 +23,8 @@ class DeviceHost {
   virtual AdminCalls& calls() = 0;
   // An OPEN of a device that is gone was answered after all.
   virtual void on_late_open(const std::string& path, std::uint32_t device_id) = 0;
+  // The server answered an OPEN of this device with this id.
+  virtual void on_id_given(class RemoteDeviceImpl& device, std::uint32_t device_id) = 0;
   virtual class RemoteDeviceImpl* find_device(std::uint64_t serial) = 0;
   virtual void remove_device(RemoteDeviceImpl& device) = 0;  // destroys it
 };
@@ -47,10 +49,13 @@ class RemoteDeviceImpl final : public RemoteDevice {
   // The id an earlier incarnation of the session knew this device by, if it may still stand for
   // something.
   std::optional<std::uint32_t> old_id() const { return old_id_; }
+  std::optional<std::uint32_t> device_id() const { return device_id_; }
 
   // From the client.
   void on_session_ready();
   void on_session_lost(Stage stage, std::error_code why);
+  // The server gave our id to another device: it had closed ours by force.
+  void on_id_lost();
   void fail(std::error_code why);
   void unmap(std::function<void(std::error_code)> done);
 

@@ -17,7 +17,7 @@ using namespace std::chrono_literals;  // NOLINT: tests
 constexpr auto kRead = rtrs::Direction::read;
 constexpr auto kWrite = rtrs::Direction::write;
 
-TEST(Exports, AnswersSessionInfoWithTheSmallerVersion) {
+TEST(ExportsCases, C18_AnswersSessionInfoWithTheSmallerVersion) {
   ExportBench bench;
   HandSession& session = bench.session("s");
   for (const auto& [theirs, answer] : {std::pair{1, 1}, {2, 2}, {9, 2}}) {
@@ -59,7 +59,7 @@ TEST(Exports, K22_DefinesEveryByteOfAnAnswer) {
       bench.finish(bench.start(bench.send(session, 0, kRead, info, 4096, 4096))).reply_is_stale());
 }
 
-TEST(Exports, RefusesMessagesThatAreNoneOrLeaveNoRoomForTheAnswer) {
+TEST(ExportsCases, C36_S44_S45_RefusesMessagesThatAreNoneOrLeaveNoRoomForTheAnswer) {
   ExportBench bench;
   bench.add_disk("vol");
   HandSession& session = bench.session("s");
@@ -118,7 +118,7 @@ TEST(Exports, RefusesMessagesThatAreNoneOrLeaveNoRoomForTheAnswer) {
   EXPECT_EQ(bench.opener.opens, 0);
 }
 
-TEST(Exports, PassesTheErrorOfTheOpenerOn) {
+TEST(ExportsCases, S03_PassesTheErrorOfTheOpenerOn) {
   ExportBench bench;
   bench.add_disk("vol");
   HandSession& session = bench.session("s");
@@ -131,7 +131,7 @@ TEST(Exports, PassesTheErrorOfTheOpenerOn) {
   EXPECT_GE(bench.open(session, "vol"), 0);
 }
 
-TEST(Exports, TheSameNameInASessionIsTheSameDeviceWhateverTheMode) {
+TEST(ExportsCases, C22_TheSameNameInASessionIsTheSameDeviceWhateverTheMode) {
   ExportBench bench;
   Disk& disk = bench.add_disk("vol");
   HandSession& session = bench.session("s");
@@ -162,7 +162,7 @@ TEST(Exports, TwoOpensOfOneNameAtOnceAreOne) {
   EXPECT_EQ(bench.opener.opens, 1);
 }
 
-TEST(Exports, TwoSpellingsOfOneDeviceInASessionAreRefused) {
+TEST(ExportsCases, S23_TwoSpellingsOfOneDeviceInASessionAreRefused) {
   ExportBench bench;
   bench.add_disk("vol");
   HandSession& session = bench.session("s");
@@ -218,7 +218,7 @@ TEST(Exports, R7_NeverUsesADeviceIdTwiceInASession) {
   }
 }
 
-TEST(Exports, R7_CloseIsAnsweredWhenEveryLoopIsDone) {
+TEST(ExportsCases, S36_R7_CloseIsAnsweredWhenEveryLoopIsDone) {
   ExportBench bench;
   Disk& disk = bench.add_disk("vol");
   HandSession& session = bench.session("s");
@@ -274,7 +274,7 @@ TEST(Exports, ClosesWhatASessionLeavesBehind) {
   EXPECT_EQ(bench.opener.open_devices, 0);
 }
 
-TEST(Exports, ClosingAnUnknownDeviceSucceeds) {
+TEST(ExportsCases, C52_ClosingAnUnknownDeviceSucceeds) {
   ExportBench bench;
   HandSession& session = bench.session("s");
   EXPECT_EQ(bench.close(session, 0), 0);

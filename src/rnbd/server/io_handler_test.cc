@@ -55,6 +55,9 @@ class IoHandlerTest : public ::testing::Test {
   std::int64_t id = -1;
 };
 
+// The cases of docs/interop.md.
+class IoHandlerCases : public IoHandlerTest {};
+
 TEST_F(IoHandlerTest, WritesFromTheChunkAndReadsIntoIt) {
   open();
   HandRequest& write = bench.io_message(*session, io(IoOp::write, 8, 4096));
@@ -66,21 +69,21 @@ TEST_F(IoHandlerTest, WritesFromTheChunkAndReadsIntoIt) {
   EXPECT_EQ(read.chunk, write.chunk);
 }
 
-TEST_F(IoHandlerTest, AcceptsTheShorterMessageOfVersionOne) {
+TEST_F(IoHandlerCases, C27_S51_AcceptsTheShorterMessageOfVersionOne) {
   open();
   auto text = text_of(wire::encode(io(IoOp::read, 0, 512)));
   text.resize(24);
   EXPECT_EQ(bench.finish(bench.start(bench.send(*session, 0, kRead, text, 512, 512))).errno_, 0);
 }
 
-TEST_F(IoHandlerTest, AFlushComesAsAReadWithoutDataAndAnySector) {
+TEST_F(IoHandlerCases, S12_AFlushComesAsAReadWithoutDataAndAnySector) {
   open();
   EXPECT_EQ(run(IoOp::flush, wire::kFlushSector, 0, wire::kIoSync | wire::kIoFua), 0);
   EXPECT_EQ(carried(io(IoOp::flush, 0, 0), kWrite, 0, 0), 0);
   EXPECT_EQ(seen(), "flush, flush");
 }
 
-TEST_F(IoHandlerTest, RefusesIoOfDevicesNobodyOpened) {
+TEST_F(IoHandlerCases, C34_RefusesIoOfDevicesNobodyOpened) {
   open();
   HandSession& other = bench.session("other");
   EXPECT_EQ(bench.run(other, io(IoOp::read, 0, 512)).errno_, ENOTCONN)
@@ -103,7 +106,7 @@ TEST_F(IoHandlerTest, K1_AReadAnswersExactlyItsLengthOrNothing) {
   EXPECT_EQ(seen(), "");
 }
 
-TEST_F(IoHandlerTest, DataMustBeAsLongAsTheOperation) {
+TEST_F(IoHandlerCases, C35_DataMustBeAsLongAsTheOperation) {
   open();
   EXPECT_EQ(carried(io(IoOp::write, 0, 512), kWrite, 1024, 0), EINVAL);
   EXPECT_EQ(carried(io(IoOp::write, 0, 1024), kWrite, 512, 0), EINVAL);
@@ -114,7 +117,7 @@ TEST_F(IoHandlerTest, DataMustBeAsLongAsTheOperation) {
   EXPECT_EQ(seen(), "");
 }
 
-TEST_F(IoHandlerTest, UnknownOperationsAreNotSupported) {
+TEST_F(IoHandlerCases, S43_UnknownOperationsAreNotSupported) {
   open();
   for (const std::uint32_t op : {6U, 7U, 255U}) {
     wire::layout::Io message = wire::encode(io(IoOp::read, 0, 512));
@@ -125,7 +128,7 @@ TEST_F(IoHandlerTest, UnknownOperationsAreNotSupported) {
   }
 }
 
-TEST_F(IoHandlerTest, ChecksTheRange) {
+TEST_F(IoHandlerCases, C33_ChecksTheRange) {
   open();
   EXPECT_EQ(run(IoOp::read, 2047, 512), 0);
   EXPECT_EQ(run(IoOp::read, 2047, 1024), EIO);
@@ -148,7 +151,7 @@ TEST_F(IoHandlerTest, K24_LengthsOfOperationsWithoutDataAreNotBoundedByTheChunk)
   EXPECT_EQ(run(IoOp::discard, 0, 0), 0);
 }
 
-TEST_F(IoHandlerTest, WhatADeviceCannotDoIsNotSupported) {
+TEST_F(IoHandlerCases, S17_WhatADeviceCannotDoIsNotSupported) {
   auto options = small_disk();
   options.limits.max_discard = options.limits.max_write_zeroes = 0;
   open(options);
@@ -157,7 +160,7 @@ TEST_F(IoHandlerTest, WhatADeviceCannotDoIsNotSupported) {
   EXPECT_EQ(run(IoOp::secure_erase, 0, 512), EOPNOTSUPP);
 }
 
-TEST_F(IoHandlerTest, S9_AReadOnlyMappingChangesNothing) {
+TEST_F(IoHandlerCases, S41_S9_AReadOnlyMappingChangesNothing) {
   open(small_disk(), AccessMode::ro);
   for (const IoOp op : {IoOp::write, IoOp::discard, IoOp::write_zeroes, IoOp::secure_erase})
     EXPECT_EQ(run(op, 0, 512), EPERM);
@@ -165,7 +168,7 @@ TEST_F(IoHandlerTest, S9_AReadOnlyMappingChangesNothing) {
   EXPECT_EQ(run(IoOp::flush, 0, 0), 0);
 }
 
-TEST_F(IoHandlerTest, EmptyWrites) {
+TEST_F(IoHandlerCases, S54_AnEmptyWriteThatAsksForStableStorageIsAFlush) {
   open();
   EXPECT_EQ(run(IoOp::write, 0, 0), 0);
   EXPECT_EQ(run(IoOp::write, wire::kFlushSector, 0), 0);
@@ -204,7 +207,7 @@ TEST_F(IoHandlerTest, CutsWhatIsTooLongForTheDevice) {
   EXPECT_EQ(seen(), "write, write, write, read, read, read, discard, discard");
 }
 
-TEST_F(IoHandlerTest, ErrorsOfTheDeviceReachTheClientAsErrno) {
+TEST_F(IoHandlerCases, S18_ErrorsOfTheDeviceReachTheClientAsErrno) {
   open();
   for (const int error : {EIO, ENOSPC, EOPNOTSUPP, EILSEQ, ENODATA, ETIMEDOUT, EBADE}) {
     disk->fail_next(1, error);

@@ -129,11 +129,16 @@ class ClientBox {
       : ClientBox(world, world.add_host(options.name), server, options) {}
   // On a host that was there before.
   ClientBox(World& world, Host& host, ServerBox& server, const ClientBoxOptions& options)
+      : ClientBox(world, host, {server.address()}, options) {}
+  // The nth path leads to the nth address.
+  ClientBox(World& world, Host& host, const std::vector<fabric::Address>& servers,
+            const ClientBoxOptions& options)
       : world_(world), host_(host), random_(world.random().next()) {
     for (std::size_t i = 0; i < options.loops; ++i) fabrics_.push_back(&host_.add_fabric());
     client::ClientOptions client_options;
     client_options.session.name = options.name;
-    client_options.session.paths = {{host_.address(), server.address()}};
+    for (std::size_t i = 0; i < servers.size(); ++i)
+      client_options.session.paths.push_back({host_.address(i), servers[i]});
     client_options.session.reconnect_delay = options.reconnect_delay;
     client_options.session.reconnect_delay_max = options.reconnect_delay * 4;
     client_options.session.resume = options.resume;

@@ -99,8 +99,12 @@ class RawEnd final : public fabric::ConnectionHandler {
 class RawClient {
  public:
   explicit RawClient(Pair& pair, std::uint16_t cid_num = 2, std::uint64_t seed = 4711)
-      : pair_(pair),
-        fabric_(pair.client_fabric()),
+      : RawClient(pair.client_fabric(), pair.server_address(), cid_num, seed) {}
+  RawClient(SimFabric& fabric, const fabric::Address& server, std::uint16_t cid_num,
+            std::uint64_t seed)
+      : world_(fabric.world()),
+        fabric_(fabric),
+        server_(server),
         domain_(fabric_.create_domain(fabric::PathAddress{}).value()) {
     SeededRandom random(seed);
     request.cid_num = cid_num;
@@ -111,7 +115,7 @@ class RawClient {
   }
   ~RawClient() {
     for (auto& end : ends) end->close();
-    EXPECT_TRUE(pair_.world().run_until([&] { return all_closed(); }, 60s));
+    EXPECT_TRUE(world_.run_until([&] { return all_closed(); }, 60s));
   }
 
   RawEnd& connect(const wire::ConnectRequest& with) {
@@ -120,8 +124,8 @@ class RawClient {
   RawEnd& connect_bytes(std::span<const std::byte> private_data) {
     ends.push_back(std::make_unique<RawEnd>());
     RawEnd& end = *ends.back();
-    end.connect(fabric_, *domain_, pair_.server_address(), private_data);
-    EXPECT_TRUE(pair_.world().run_until([&] { return end.connected || end.closed; }, 10s));
+    end.connect(fabric_, *domain_, server_, private_data);
+    EXPECT_TRUE(world_.run_until([&] { return end.connected || end.closed; }, 10s));
     return end;
   }
   // All connections of the path, in order.
@@ -140,8 +144,7 @@ class RawClient {
   void establish(const std::string& name = "raw") {
     connect_path();
     send_info(name);
-    ASSERT_TRUE(
-        pair_.world().run_until([&] { return !ends[0]->sends.empty() || all_closed(); }, 10s));
+    ASSERT_TRUE(world_.run_until([&] { return !ends[0]->sends.empty() || all_closed(); }, 10s));
     ASSERT_FALSE(ends[0]->sends.empty());
     chunks = wire::parse_info_response(ends[0]->sends[0], limits).value();
   }
@@ -177,12 +180,11 @@ class RawClient {
   }
   // True once the server has closed every connection.
   [[nodiscard]] bool dropped() {
-    return pair_.world().run_until([&] { return all_closed(); }, 2s);
+    return world_.run_until([&] { return all_closed(); }, 2s);
   }
   // True once `count` immediates came on `end`.
   [[nodiscard]] bool answered(const RawEnd& end, std::size_t count = 1) {
-    return pair_.world().run_until([&] { return end.immediates.size() >= count || end.closed; },
-                                   2s) &&
+    return world_.run_until([&] { return end.immediates.size() >= count || end.closed; }, 2s) &&
            !end.closed;
   }
 
@@ -192,8 +194,9 @@ class RawClient {
   std::vector<std::unique_ptr<RawEnd>> ends;
 
  private:
-  Pair& pair_;
+  World& world_;
   SimFabric& fabric_;
+  const fabric::Address server_;
   std::unique_ptr<fabric::Domain> domain_;
 };
 
