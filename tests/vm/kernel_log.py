@@ -2,11 +2,11 @@
 import re
 
 COMPLAINT = re.compile(
-    r"WARNING:|\bBUG:|Oops:|kernel panic|general protection fault|unable to handle|invalid opcode|double fault|"
+    r"WARNING:|\bBUG:|Oops:|(?i:kernel panic|general protection fault|unable to handle|invalid opcode|double fault|"
     r"blocked for more than|KASAN|UBSAN|KFENCE|kmemleak|refcount_t|list_(add|del) corruption|use-after-free|double[- ]free|"
     r"recursive locking|circular locking|inconsistent lock state|suspicious RCU|held lock freed|bad unlock balance|"
     r"sleeping function called|scheduling while atomic|Bad page|Bad rss-counter|page allocation failure|Out of memory|"
-    r"restrack:|still in use|Objects remaining|not freed|waiting for .* to become free|kernel BUG|soft lockup|hard LOCKUP", re.IGNORECASE)
+    r"restrack:|still in use|Objects remaining|not freed|waiting for .* to become free|kernel BUG|soft lockup|hard LOCKUP)")
 
 # Lines that look like a complaint and are none, each with the reason.
 HARMLESS = (
