@@ -3,9 +3,15 @@
 #include <fmt/format.h>
 #include <sched.h>
 
+#include <cerrno>
+#include <charconv>
 #include <future>
 
+#include "fabric/choice/choice_fabric.h"
 #include "fabric/iwarp/iwarp_fabric.h"
+#ifdef RNBD_HAVE_VERBS
+#include "fabric/verbs/verbs_fabric.h"
+#endif
 
 namespace rnbd::daemon {
 namespace {
@@ -17,7 +23,7 @@ std::size_t usable_cpus() {
   return static_cast<std::size_t>(std::max(1, CPU_COUNT(&set)));
 }
 
-fabric::iwarp::Options fabric_options(const NetworkConfig& network) {
+fabric::iwarp::Options iwarp_options(const NetworkConfig& network) {
   fabric::iwarp::Options options;
   using fabric::iwarp::CrcPolicy;
   if (network.crc == "on") options.crc = CrcPolicy::on;
@@ -26,7 +32,45 @@ fabric::iwarp::Options fabric_options(const NetworkConfig& network) {
   return options;
 }
 
+#ifdef RNBD_HAVE_VERBS
+Outcome<fabric::verbs::Options> verbs_options(const NetworkConfig& network) {
+  fabric::verbs::Options options;
+  const std::string& device = network.rdma_device;
+  const std::size_t slash = device.find('/');
+  options.device = device.substr(0, slash);
+  if (slash != std::string::npos) {
+    const char* end = device.data() + device.size();
+    auto [at, error] = std::from_chars(device.data() + slash + 1, end, options.port);
+    if (error != std::errc() || at != end || options.port == 0)
+      return problem({ProblemCode::config, fmt::format("rdma_device '{}' is none", device),
+                      "mlx5_0, or mlx5_0/1 for its first port", EINVAL});
+  }
+  if (network.memory_windows == "type2") options.windows = fabric::verbs::Windows::type2;
+  return options;
+}
+#endif
+
 }  // namespace
+
+Outcome<void> Reactors::add_fabrics(Reactor& reactor, const NetworkConfig& network) {
+  std::vector<fabric::Fabric*> by_preference;
+  auto add = [&](std::unique_ptr<fabric::Fabric> fabric) {
+    by_preference.push_back(fabric.get());
+    owned_fabrics_.push_back(std::move(fabric));
+  };
+#ifdef RNBD_HAVE_VERBS
+  if (network.rdma != "off") {
+    auto options = verbs_options(network);
+    if (!options) return tl::unexpected(options.error());
+    add(std::make_unique<fabric::verbs::VerbsFabric>(reactor, *options));
+  }
+#endif
+  add(std::make_unique<fabric::iwarp::IwarpFabric>(reactor, iwarp_options(network)));
+  auto choice = std::make_unique<fabric::ChoiceFabric>(std::move(by_preference));
+  fabrics_.push_back(choice.get());
+  owned_fabrics_.push_back(std::move(choice));
+  return {};
+}
 
 Outcome<std::unique_ptr<Reactors>> Reactors::start(const std::string& name, const LoopConfig& loops,
                                                    const NetworkConfig& network) {
@@ -47,9 +91,8 @@ Outcome<std::unique_ptr<Reactors>> Reactors::start(const std::string& name, cons
     all->reactors_.push_back(std::move(*reactor));
     all->pointers_.push_back(all->reactors_.back().get());
     all->loops_.push_back(all->reactors_.back().get());
-    all->owned_fabrics_.push_back(std::make_unique<fabric::iwarp::IwarpFabric>(
-        *all->pointers_.back(), fabric_options(network)));
-    all->fabrics_.push_back(all->owned_fabrics_.back().get());
+    if (auto added = all->add_fabrics(*all->pointers_.back(), network); !added)
+      return tl::unexpected(added.error());
   }
   for (Reactor* reactor : all->pointers_) reactor->start();
   return all;
@@ -58,7 +101,8 @@ Outcome<std::unique_ptr<Reactors>> Reactors::start(const std::string& name, cons
 Reactors::~Reactors() {
   for (auto& reactor : reactors_) reactor->stop();
   for (auto& reactor : reactors_) reactor->join();
-  owned_fabrics_.clear();
+  while (!owned_fabrics_.empty())
+    owned_fabrics_.pop_back();  // the choice before what it chose from
 }
 
 void Reactors::on_home(const std::function<void()>& call) {

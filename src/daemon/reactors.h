@@ -1,5 +1,6 @@
 #pragma once
-// The threads of a daemon: reactors, each with its fabric. Reactor 0 is home: administration and
+// The threads of a daemon: reactors, each with its fabric (TCP and Unix sockets, and RDMA where
+// this build and this machine have it). Reactor 0 is home: administration and
 // all state that is not a queue's live there. Created and destroyed by main; what lives on the
 // loops is gone by then.
 
@@ -31,6 +32,7 @@ class Reactors final {
 
  private:
   Reactors() = default;
+  Outcome<void> add_fabrics(Reactor& reactor, const NetworkConfig& network);
   std::vector<std::unique_ptr<Reactor>> reactors_;
   std::vector<std::unique_ptr<fabric::Fabric>> owned_fabrics_;  // after the threads have ended
   std::vector<Reactor*> pointers_;

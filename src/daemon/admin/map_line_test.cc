@@ -127,7 +127,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"sessname=s device_path=d nr_poll_queues=-2", EINVAL, "nr_poll_queues"},
         Refused{"sessname=s device_path=d nr_poll_queues=x", EINVAL, "nr_poll_queues"},
         Refused{"sessname=s device_path=d path=10.0.0.1", EPROTONOSUPPORT, "ip:10.0.0.1"},
-        Refused{"sessname=s device_path=d path=tcp:10.0.0.1", EPROTONOSUPPORT, "prefix"},
+        Refused{"sessname=s device_path=d path=udp:10.0.0.1", EPROTONOSUPPORT, "prefix"},
         Refused{"sessname=s device_path=d path=ip:10.0.0", EINVAL, "ip:10.0.0"},
         Refused{"sessname=s device_path=d path=ip:10.0.0.1%eth0", EINVAL, "ip:"},
         Refused{"sessname=s device_path=d path=gid:xyz", EINVAL, "gid:"},

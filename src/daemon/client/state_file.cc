@@ -34,6 +34,7 @@ struct MappingRecord {
   std::string frontend{};
   unsigned number = 0;
   int ublk_id = -1;
+  std::uint64_t ublk_tag = 0;
 };
 struct StateRecord {
   unsigned version = 0;
@@ -61,6 +62,7 @@ static void fields(Io& io, MappingRecord& v) {
   io.field("frontend", v.frontend);
   io.field("number", v.number);
   io.field("ublk_id", v.ublk_id);
+  io.field("ublk_tag", v.ublk_tag);
 }
 template <class Io>
 static void fields(Io& io, StateRecord& v) {
@@ -140,7 +142,8 @@ std::string encode_state(const SavedState& state) {
     record.mappings.push_back({.line = to_line(mapping.request),
                                .frontend = mapping.frontend,
                                .number = mapping.number,
-                               .ublk_id = mapping.ublk_id});
+                               .ublk_id = mapping.ublk_id,
+                               .ublk_tag = mapping.ublk_tag});
   return JsonWriter::write(record).dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
@@ -165,7 +168,8 @@ Outcome<SavedState> parse_state(std::string_view text, int cpus) {
     state.mappings.push_back({.request = std::move(*request),
                               .frontend = m.frontend,
                               .number = m.number,
-                              .ublk_id = m.ublk_id});
+                              .ublk_id = m.ublk_id,
+                              .ublk_tag = m.ublk_tag});
   }
   return state;
 }

@@ -17,6 +17,7 @@ struct SavedMapping {
   std::string frontend{};  // as asked for; empty: the daemon's choice
   unsigned number = 0;     // N of rnbdN
   int ublk_id = -1;        // N of /dev/ublkbN; -1: it has none
+  std::uint64_t ublk_tag = 0;
 };
 
 struct SavedSession {

@@ -20,7 +20,8 @@ SavedState example() {
   path.reconnects = 7;
   session.identity.paths.push_back(path);
   state.sessions.push_back(session);
-  SavedMapping mapping{.frontend = "ublk", .number = 3, .ublk_id = 5};
+  SavedMapping mapping{
+      .frontend = "ublk", .number = 3, .ublk_id = 5, .ublk_tag = 0xfedcba9876543210};
   mapping.request = *parse_map_line(
       "sessname=web1@st path=ip:10.0.0.9,tcp:10.0.0.1 device_path=vol0 access_mode=ro", 8);
   state.mappings.push_back(mapping);
@@ -51,6 +52,7 @@ void expect_example(const SavedState& state) {
   EXPECT_EQ(state.mappings[0].frontend, "ublk");
   EXPECT_EQ(state.mappings[0].number, 3U);
   EXPECT_EQ(state.mappings[0].ublk_id, 5);
+  EXPECT_EQ(state.mappings[0].ublk_tag, 0xfedcba9876543210U);
 }
 
 TEST_F(StateFileTest, WhatIsSavedIsLoaded) {

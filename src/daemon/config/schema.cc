@@ -11,6 +11,17 @@ constexpr Duration kLongTime = 24h;
 void add_network_keys(NetworkConfig& network, std::vector<Key>& keys) {
   keys.push_back({"crc", "CRC32C on TCP: auto leaves it out on loopback and Unix sockets",
                   Choice{&network.crc, {"auto", "on", "off", "strict"}}});
+  keys.push_back({"rdma", "auto: use RDMA where a device routes to the peer; off: never",
+                  Choice{&network.rdma, {"auto", "off"}}});
+  keys.push_back({"rdma_device",
+                  "use this RDMA device only, or this port of it: mlx5_0, mlx5_0/1; empty: the one "
+                  "that routes to the peer",
+                  Text{&network.rdma_device}});
+  keys.push_back(
+      {"memory_windows",
+       "what guards memory open to an RDMA peer: bounce copies through registered memory, "
+       "type2 besides binds a memory window per request where the device can",
+       Choice{&network.memory_windows, {"bounce", "type2"}}});
   keys.push_back({"heartbeat_interval", "a silent path is asked this often",
                   Time{&network.heartbeat_interval, 10ms, kLongTime}});
   keys.push_back({"heartbeat_missed_max", "silent intervals tolerated before the path is given up",

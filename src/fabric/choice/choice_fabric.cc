@@ -137,6 +137,9 @@ Result<std::unique_ptr<Listener>> ChoiceFabric::listen(const Address& address,
     auto listener = fabrics_[index]->listen(wanted, all->add_ear(index, handler));
     if (listener) {
       wanted.set_port((*listener)->local_address().port());
+      if (!all->empty())
+        log_info("{}: by {} as well", wanted.to_string_with_port(),
+                 fabrics_[index]->capabilities().name);
       all->add(std::move(*listener));
       continue;
     }
