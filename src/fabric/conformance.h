@@ -53,8 +53,15 @@ class Harness {
   // What this fabric can hold a peer to.
   virtual bool enforces_gates() const { return true; }
   virtual bool enforces_windows() const { return true; }  // hide and expose have effect
+  // Bytes are in the exposed memory when they arrive, not only when it is hidden.
+  virtual bool places_directly() const { return true; }
+  virtual bool knows_what_is_filled() const { return false; }
   // How long an arriving message waits for a receive; zero when it does not wait at all.
   virtual Duration receive_grace() const { return std::chrono::seconds(1); }
+  // Private data arrives filled up with zeros to a fixed length.
+  virtual bool pads_private_data() const { return false; }
+  // Whoever lacks a receive learns it; else only the sender does.
+  virtual bool receiver_knows_of_missing_receives() const { return true; }
   // Scales the random soak: 1 for real time.
   virtual unsigned soak_rounds() const { return 1; }
 };

@@ -140,14 +140,18 @@ bool Reactor::round() {
   return worked;
 }
 
-bool Reactor::poll_hooks() {
+bool Reactor::poll_hooks() { return ask_hooks(&PollHook::poll); }
+
+bool Reactor::arm_hooks() { return ask_hooks(&PollHook::arm); }
+
+bool Reactor::ask_hooks(bool (PollHook::*question)()) {
   bool worked = false;
   // A hook may destroy itself or any other: take them from the front, one turn each.
   IntrusiveList<PollHook> asked;
   while (!hooks_.empty()) {
     PollHook& hook = hooks_.pop_front();
     asked.push_back(hook);
-    worked |= hook.poll();
+    worked |= (hook.*question)();
   }
   hooks_.splice_back(asked);
   return worked;
@@ -232,6 +236,10 @@ bool Reactor::spin(TimePoint until) {
 
 void Reactor::sleep() {
   const Duration spun = now_ > idle_since_ ? now_ - idle_since_ : Duration::zero();
+  if (!hooks_.empty() && arm_hooks()) {
+    now_ = clock_now();
+    return;
+  }
   std::optional<Duration> timeout;
   if (const auto deadline = timers_.next_deadline())
     timeout = std::max(*deadline - idle_since_ - spun, Duration::zero());

@@ -35,6 +35,9 @@ class PollHook : public ListNode {
  public:
   virtual ~PollHook() = default;
   virtual bool poll() = 0;
+  // Asked before the loop sleeps: from now on new work must end the sleep (through a descriptor in
+  // the ring). True if there was work meanwhile, so that the loop had better not sleep.
+  virtual bool arm() { return false; }
 };
 
 struct ReactorOptions {
@@ -106,6 +109,8 @@ class Reactor final : public Loop {
 
   bool round();
   bool poll_hooks();
+  bool arm_hooks();
+  bool ask_hooks(bool (PollHook::*question)());
   bool reap();
   bool run_tasks();
   void idle(bool worked);

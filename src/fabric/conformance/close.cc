@@ -209,7 +209,7 @@ TEST_P(Conformance, NotAByteOfMemoryIsTouchedAfterOnClosed) {
                             write_work(one(part), window)};
       ASSERT_EQ(pair.client().post(batch), std::error_code());
     }
-    run_until([&] { return target[0] != std::byte{0}; });
+    run_until([&] { return memory.bytes()[0] != std::byte{0}; });
     (by_receiver ? pair.server() : pair.client()).close();
     pair.server().wait_closed(harness());
     std::ranges::fill(memory.bytes(), std::byte{0x11});

@@ -25,7 +25,8 @@ class Stream {
     for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
       free_.push_back(slot);
       source_.emplace_back(kSlotSize);
-      windows_.push_back(to_.expose(slot, std::span(target_).subspan(slot * kSlotSize, kSlotSize)));
+      windows_.emplace_back();
+      expose(slot);
     }
     to_.post_receives(2 * kSlots, 512);
     to_.receive_hook = [this](const ReceiveEvent& event) { on_receive(event); };
@@ -49,6 +50,9 @@ class Stream {
     bool arrived = false;
     bool done = false;
   };
+  void expose(std::uint32_t slot) {
+    windows_[slot] = to_.expose(slot, std::span(target_).subspan(slot * kSlotSize, kSlotSize));
+  }
   bool send_one() {
     if (left_ == 0 || free_.empty()) return false;
     --left_;
@@ -91,9 +95,11 @@ class Stream {
       EXPECT_TRUE(std::ranges::equal(event.bytes, expected));
     } else {
       EXPECT_EQ(event.immediate, next->slot);
+      if (next->window) to_.hide(next->slot);
       const std::span all = next->window ? std::span(target_) : memory_.bytes();
       const auto placed = all.subspan(next->slot * kSlotSize + next->offset, next->length);
       EXPECT_TRUE(std::ranges::equal(placed, expected));
+      if (next->window) expose(next->slot);
     }
     next->arrived = true;
     to_.post_receives(1, 512);

@@ -51,6 +51,7 @@ class IwarpHarness final : public Harness {
     EXPECT_EQ(::listen(silent_.get(), 8), 0);
     return iwarp::local_address_of(silent_.get());
   }
+  bool knows_what_is_filled() const override { return true; }
   bool run_until(const std::function<bool()>& done, Duration limit) override {
     return done() || testing::run_until(*reactor_, done, limit);
   }

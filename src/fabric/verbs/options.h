@@ -1,0 +1,40 @@
+#pragma once
+// Settings of the verbs fabric. The defaults are right for our own peers and for the kernel's.
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "base/loop.h"
+
+namespace rnbd::fabric::verbs {
+
+// What guards memory exposed to a peer. `bounce`: it writes into registered memory of ours, and
+// hide() copies from there. `type2`: besides, a memory window of type 2 is bound for each exposure,
+// so that its key dies with it; where the device has none, `bounce` it is.
+enum class Windows : std::uint8_t { bounce, type2 };
+
+struct Options {
+  std::string device;  // use this device only, e.g. "mlx5_0"; empty: whichever serves the address
+  unsigned port = 0;   // and this port of it; 0: any
+  Windows windows = Windows::bounce;
+
+  int listen_backlog = 128;
+  // A message waits so long for a posted receive, in steps of the RNR timer below.
+  std::uint8_t rnr_retry = 6;   // of peers sending to us; 7 would mean for ever
+  std::uint8_t rnr_timer = 28;  // IBTA code: 28 is 163.84 ms, so that a peer waits about 1 s
+  std::uint8_t retry_count = 7;
+  std::uint8_t ack_timeout = 0;  // IBTA exponent, 4.096 us << n; 0: what the CM derives
+
+  Duration confirm_timeout = std::chrono::seconds(10);  // acceptor: from our yes to the peer's
+  Duration drain_timeout = std::chrono::seconds(1);  // graceful close: posted work leaves in this
+  Duration flush_timeout = std::chrono::seconds(2);  // after that a queue pair is taken apart
+
+  std::uint32_t signal_interval = 16;  // one completion at least for so many work requests
+  std::size_t inline_max = 128;        // local bytes up to here travel in the work request
+  std::size_t block_size = 2u << 20;   // by which the bounce memory of a connection grows
+  Duration trim_after = std::chrono::seconds(10);  // blocks unused for so long are given back
+};
+
+}  // namespace rnbd::fabric::verbs
