@@ -68,9 +68,10 @@ int main(int argc, char** argv) {
   app.add_option("DIR", options.directory, "Directory of the volumes (dev_search_path)");
   app.add_option(
          "--listen", options.listen,
-         "Address to listen on: ip:0.0.0.0, ip:10.0.0.1, ip:::, unix:/path; may be repeated")
+         "Address to listen on: ip:0.0.0.0 (TCP, and RDMA where there is a device), rdma:10.0.0.1, "
+         "tcp:10.0.0.1, ip:::, unix:/path; may be repeated")
       ->type_name("ADDR")
-      ->expected(1)
+      ->allow_extra_args(false)  // what follows is the directory
       ->take_all();
   app.add_option("--port", options.port, "Port of these addresses (default 1234; 0: any free one)")
       ->check(CLI::Range(0U, 65535U));
