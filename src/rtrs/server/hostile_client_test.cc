@@ -312,7 +312,33 @@ TEST_F(HostileClientCases, S49_MoreThanOneDescriptorIsAnsweredWithEinval) {
   }
 }
 
-TEST_F(HostileClientCases, S09_AnswersAreAskedForWithInvalidationGetIt) {
+// Where the fabric cannot invalidate a peer's key the answer says so by its type, and the kernel's
+// client does it itself.
+TEST(HostileClientFabricCases, S08_WithoutRemoteInvalidationTheAnswerIsThePlainOne) {
+  PairOptions options;
+  options.server_fabric.remote_invalidate = false;
+  Pair pair(options);
+  RawClient client(pair);
+  client.establish();
+  for (const int error : {0, EIO}) {
+    std::vector<std::byte> target(512);
+    const iovec local{target.data(), target.size()};
+    auto& end = *client.ends[1];
+    const auto span = end.connection->expose(0, {&local, 1}).value();
+    const auto message =
+        wire::encode_read(sizeof(StoreMessage), {span.address, span.key, 512}, true);
+    StoreMessage what{};
+    what.error = static_cast<std::uint32_t>(error);
+    end.immediates.clear();
+    client.read_request(end, 1, 512, message.view(), what);
+    ASSERT_TRUE(client.answered(end));
+    EXPECT_TRUE(end.invalidated.empty());
+    EXPECT_EQ(end.immediates.back(), wire::encode_response(1, error));
+    end.connection->hide(0);
+  }
+}
+
+TEST_F(HostileClientCases, S09_AnswersAskedForWithInvalidationGetIt) {
   RawClient client(pair);
   client.establish();
   for (const int error : {0, EIO}) {
