@@ -16,7 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 OWN_FOLDERS = ("tmp", "run", "var", "mnt", "dev", "proc", "sys")
 KERNEL_OPTIONS = (
-    "console=ttyS0 ignore_loglevel printk.time=1 "
+    "console=ttyS0 ignore_loglevel printk.time=1 printk.devkmsg=on "
     "oops=panic panic=-1 "  # an oops ends the guest at once
     # A starved emulator looks like a stuck processor; a real hang shows as a hung task or a time-out.
     "nowatchdog rcupdate.rcu_cpu_stall_suppress=1 sysctl.kernel.hung_task_timeout_secs=60 "
@@ -155,24 +155,25 @@ class Lab:
         for folder in ("requests", "flags"):
             shutil.rmtree(self._share / folder, ignore_errors=True)
             (self._share / folder).mkdir()
-        shutil.copy(HERE / "guest/start", self._share / "start")
+        for program in ("start", "main"):
+            shutil.copy(HERE / "guest" / program, self._share / program)
+        (self._share / "command").write_text("exec setsid " + " ".join(shlex.quote(word) for word in command) + "\n")
         self._args = args
         self._deadline = time.monotonic() + args.timeout
         self.guests = []
         for number in range(args.guests):
             (self._share / f"status.{number}").unlink(missing_ok=True)
-            self._write_settings(image, number, command, environment)
+            self._write_settings(image, number, environment)
         for number in range(args.guests):
             self.guests.append(Guest(image, directory, self._share, number, args))
 
-    def _write_settings(self, image, number, command, environment):
+    def _write_settings(self, image, number, environment):
         load = self._args.load + (" virtio_net" if self._args.guests > 1 else "")
         settings = {"LAB_MODULES": image / "root", "LAB_TOOLS": HERE / "guest", "LAB_LOAD": load, "LAB_DIRECTORY": os.getcwd(),
                     "LAB_SHELL": "yes" if self._args.shell else ""}
         exported = {**environment, "ROLE": number, "LAB_GUESTS": self._args.guests, "LAB_LIB": HERE / "lib.sh"}
         lines = [f"{name}={shlex.quote(str(value))}" for name, value in settings.items()]
         lines += [f"export {name}={shlex.quote(str(value))}" for name, value in exported.items()]
-        lines += ["LAB_COMMAND=(" + " ".join(shlex.quote(word) for word in command) + ")"]
         (self._share / f"settings.{number}").write_text("\n".join(lines) + "\n")
 
     def run(self, output_path):
