@@ -56,15 +56,14 @@ Result<UniqueFd> open_character_device(const Spec& spec, std::uint32_t id) {
   }
 }
 
-// Stops it. Requests are answered with errors when `at_once`, or when stopping takes too long
-// without.
-std::error_code stop_device(Control& control, QueueSet& queues, std::uint32_t id, const Spec& spec,
-                            bool at_once) {
-  if (at_once) queues.fail_all();
-  auto error = control.stop(id, spec.patience);
+// Stops it. What is under way may end within `grace`; then it is answered with errors.
+std::error_code stop_device(Control& control, QueueSet& queues, std::uint32_t id, Duration grace,
+                            Duration patience) {
+  if (grace == Duration::zero()) queues.fail_all();
+  auto error = control.stop(id, grace == Duration::zero() ? patience : grace);
   if (error == from_errno(ETIMEDOUT)) {
     queues.fail_all();
-    error = control.wait(spec.patience);
+    error = control.wait(patience);
   }
   if (error && error != from_errno(ENODEV)) return error;
   queues.fail_all();  // nothing more comes; what a backend still has was answered
@@ -109,7 +108,7 @@ class Making {
   }
   bool undo() {
     if (!std::exchange(added_, false) || complete_) return stuck_;
-    auto error = stop_device(*control_, *made_.queues, id(), spec_, true);
+    auto error = stop_device(*control_, *made_.queues, id(), Duration::zero(), spec_.patience);
     if (const auto deleted = delete_device(*control_, id()); !error) error = deleted;
     if (error) log_warning("ublk device {} is left behind: {}", id(), error.message());
     stuck_ = stuck_ || control_->outstanding();
@@ -250,7 +249,8 @@ RemoveResult run_take_away(const Existing& device, const Spec& spec, bool force,
     if (!hold && errno == EBUSY) return {from_errno(EBUSY), device_users(device.node)};
   }
   remove_links(device.links, device.node);
-  auto error = stop_device(*control, *device.queues, device.identity.id, spec, force);
+  auto error = stop_device(*control, *device.queues, device.identity.id,
+                           force ? spec.force_grace : spec.patience, spec.patience);
   hold.reset();
   if (!error) error = delete_device(*control, device.identity.id);
   stuck = control->outstanding();

@@ -1,5 +1,6 @@
 #include "frontend/ublk/ublk_device.h"
 
+#include <deque>
 #include <thread>
 #include <utility>
 
@@ -44,7 +45,7 @@ class DeviceImpl final : public Device {
     gone_->device = this;
   }
   ~DeviceImpl() override {
-    RNBD_ASSERT(!busy_);
+    RNBD_ASSERT(turns_.empty());
     gone_->device = nullptr;
   }
 
@@ -55,16 +56,17 @@ class DeviceImpl final : public Device {
   std::vector<std::string> users() const override { return device_users(existing_.node); }
 
   void remove(bool force, std::function<void(RemoveResult)> done) override {
-    begin();
-    removing_ = true;
-    run_aside(
-        home_,
-        [existing = existing_, spec = spec_, force] { return take_away(existing, spec, force); },
-        [this, done = std::move(done)](RemoveResult result) {
-          busy_ = false;
-          removing_ = !result.error;
-          done(std::move(result));
-        });
+    take_turn([this, force, done = std::move(done)] {
+      removing_ = true;
+      auto work = [existing = existing_, spec = spec_, force] {
+        return take_away(existing, spec, force);
+      };
+      run_aside(home_, std::move(work), [this, done](RemoveResult result) {
+        removing_ = !result.error;
+        end_turn();
+        done(std::move(result));
+      });
+    });
   }
 
   void when_drained(std::function<void()> done) override {
@@ -77,16 +79,15 @@ class DeviceImpl final : public Device {
   }
 
   void resize(std::uint64_t size_bytes, std::function<void(std::error_code)> done) override {
-    begin();
-    run_aside(
-        home_,
-        [identity = existing_.identity, size_bytes] {
-          return Ended<std::error_code>{change_size(identity, size_bytes)};
-        },
-        [this, done = std::move(done)](std::error_code error) {
-          busy_ = false;
-          done(error);
-        });
+    take_turn([this, size_bytes, done = std::move(done)] {
+      auto work = [identity = existing_.identity, size_bytes] {
+        return Ended<std::error_code>{change_size(identity, size_bytes)};
+      };
+      run_aside(home_, std::move(work), [this, done](std::error_code error) {
+        end_turn();
+        done(error);
+      });
+    });
   }
 
   void set_on_gone(std::function<void()> call) override {
@@ -106,14 +107,21 @@ class DeviceImpl final : public Device {
   }
 
  private:
-  void begin() { RNBD_ASSERT(!std::exchange(busy_, true)); }
+  void take_turn(std::function<void()> operation) {
+    turns_.push_back(std::move(operation));
+    if (turns_.size() == 1) turns_.front()();
+  }
+  void end_turn() {
+    turns_.pop_front();
+    if (!turns_.empty()) turns_.front()();
+  }
 
   Loop& home_;
   const Spec spec_;
   const Existing existing_;
   const std::string node_;
   const std::shared_ptr<Gone> gone_;
-  bool busy_ = false;
+  std::deque<std::function<void()>> turns_;  // the first is under way
   bool removing_ = false;
   std::function<void()> on_gone_;
 };

@@ -8,8 +8,8 @@
 // can take effect any more (it fences it at the server), and only then call recover().
 //
 // Create, use and destroy on the thread of the home reactor, reactors[0]. What blocks runs on a
-// thread of its own and calls back from there through home; one operation at a time per device. The
-// reactors outlive everything here.
+// thread of its own and calls back from there through home; operations on one device take turns.
+// The reactors outlive everything here.
 
 #include <cstdint>
 #include <functional>
@@ -41,6 +41,8 @@ struct Spec {
   // How long the partition scan, recovery, or a stop may take before requests are answered with
   // errors.
   Duration patience = std::chrono::seconds(10);
+  // How long a removal by force lets a working volume finish what is under way.
+  Duration force_grace = std::chrono::milliseconds(500);
   // How long remove() waits for somebody who has the device open for a moment (udev).
   Duration busy_wait = std::chrono::seconds(1);
 };
@@ -78,8 +80,9 @@ class Device {
   // Who uses it now, in words. Reads /proc and /sys.
   virtual std::vector<std::string> users() const = 0;
 
-  // Refuses with EBUSY while mounted, held or open, unless forced. Forced it always ends: what is
-  // under way is answered EIO first, and those who have it open keep a dead device. Calls back when
+  // Refuses with EBUSY while mounted, held or open, unless forced. Forced it always ends: what
+  // is under way and does not end at once is answered EIO, and those who have it open keep a dead
+  // device. Calls back when
   // the block device is gone; the backend may still have requests.
   virtual void remove(bool force, std::function<void(RemoveResult)> done) = 0;
   // After remove(): when the backend gave back every request and its queues are destroyed.

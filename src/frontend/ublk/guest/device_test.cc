@@ -372,6 +372,20 @@ TEST_F(UblkGuest, SaysWhenSomebodyElseStoppedIt) {
   EXPECT_FALSE(bench_->remove_and_drain(device_, false).error);
 }
 
+TEST_F(UblkGuest, OperationsTakeTurns) {
+  auto& memory = memory_disk({.size = 16 * kMiB});
+  create(memory);
+  std::promise<int> resized;
+  std::promise<std::error_code> removed;
+  bench_->home().post([&] {
+    device_->resize(32 * kMiB, [&](std::error_code) { resized.set_value(1); });
+    device_->remove(false, [&](const RemoveResult& result) { removed.set_value(result.error); });
+  });
+  EXPECT_EQ(resized.get_future().get(), 1);
+  EXPECT_FALSE(removed.get_future().get());
+  bench_->drain(device_);
+}
+
 TEST_F(UblkGuest, AHundredTimesComeAndGoneLeavesNothing) {
   auto& null = keep(std::move(*backend::NullDevice::create({.size = 1 << 30, .fill = true})));
   const auto descriptors = [] {
