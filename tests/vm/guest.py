@@ -124,7 +124,7 @@ class Guest:
 
     def show_blocked_tasks(self):
         """Has the kernel log who waits for what."""
-        for letter in ("w", "l"):
+        for letter in ("w",):
             keys = [{"type": "qcode", "data": key} for key in ("alt", "sysrq", letter)]
             self.control("send-key", keys=keys)
             time.sleep(1)

@@ -82,6 +82,12 @@ rdma_guest() {
   wait_until 10 rdma_active rxe0
   lab barrier rdma_guest
 }
+# drop_every N INTERFACE: loses every Nth packet that arrives there, the same ones in every run; drop_nothing ends it.
+drop_every() {
+  tc qdisc add dev "$2" clsact
+  tc filter add dev "$2" ingress matchall action gact ok random determ drop "$1"
+}
+drop_nothing() { tc qdisc del dev "$1" clsact; }
 # rdma_counts: what the RDMA devices hold: for comparing before and after. Completion queues without users do not count:
 # the kernel keeps those of its modules for the next one.
 rdma_counts() {
