@@ -67,6 +67,7 @@ struct Capabilities {
   const char* name = "";  // "sim", "iwarp", "verbs"
   bool send_imm = false;
   bool remote_invalidate = false;  // a peer may invalidate our windows
+  bool send_invalidate = false;    // we may invalidate a peer's: Work::Op::send_invalidate
   std::size_t max_private_data = 56;
 };
 

@@ -43,6 +43,7 @@ std::uint64_t random_base(Random& random);
 inline constexpr Capabilities kCapabilities{.name = "iwarp",
                                             .send_imm = false,
                                             .remote_invalidate = true,
+                                            .send_invalidate = true,
                                             .max_private_data = wire::kMpaUserDataMax};
 
 class IwarpMemory;

@@ -24,6 +24,7 @@ SimFabric::SimFabric(Host& host, SimLoop& loop, const FabricOptions& options)
   capabilities_.name = "sim";
   capabilities_.send_imm = options.send_imm;
   capabilities_.remote_invalidate = options.remote_invalidate;
+  capabilities_.send_invalidate = options.remote_invalidate;
   capabilities_.max_private_data = kMaxPrivateData;
 }
 

@@ -50,9 +50,16 @@ std::unique_ptr<Harness> make_v6() {
   return std::make_unique<VerbsHarness>(*verbs::test_address(AF_INET6), verbs::Options{});
 }
 
+std::unique_ptr<Harness> make_type2() {
+  verbs::Options options;
+  options.windows = verbs::Windows::type2;
+  return std::make_unique<VerbsHarness>(*verbs::test_address(AF_INET), options);
+}
+
 std::vector<Subject> subjects() {
   std::vector<Subject> all;
   if (verbs::test_address(AF_INET)) all.push_back({"v4", &make_v4});
+  if (verbs::test_address(AF_INET)) all.push_back({"type2", &make_type2});
   if (verbs::test_address(AF_INET6)) all.push_back({"v6", &make_v6});
   return all;
 }

@@ -11,9 +11,7 @@ namespace {
 
 // Slots beyond the depth, so that items whose bytes were copied are done before they complete.
 constexpr std::uint32_t kSlackMax = 128;
-// Of our own: the marker, a last write of nothing, and with type-2 windows the binding and the
-// invalidating of each.
-constexpr std::uint32_t kOwnRequests = 2;
+// Of our own with type-2 windows: binding and invalidating each, twice, for completions lag behind.
 constexpr std::uint32_t kOwnPerWindow = 4;
 // The smallest blocks; receives are often a few bytes.
 constexpr ArenaOptions kInboxOptions{.granule = 64, .block_size = 64 * 1024};
@@ -22,8 +20,10 @@ std::uint32_t slack(std::uint32_t depth, const Options& options) {
   return std::clamp(depth, options.signal_interval, kSlackMax);
 }
 
-std::uint32_t own_requests(const VerbsDomain& domain, const ConnectionOptions& depths) {
-  return kOwnRequests + (domain.type2_windows() ? kOwnPerWindow * depths.windows : 0);
+std::uint32_t own_slots(const VerbsDomain& domain, const ConnectionOptions& depths,
+                        const Options& options) {
+  if (!domain.type2_windows() || depths.windows == 0) return 0;
+  return kOwnPerWindow * depths.windows + 2 * options.signal_interval;
 }
 
 int remaining_ms(TimePoint now, TimePoint deadline) {
@@ -50,7 +50,7 @@ VerbsConnection::VerbsConnection(Core& core, VerbsDomain& domain, const Connecti
       windows_(incoming_blocks_, {.block_size = core.options.block_size}, depths.windows,
                domain.type2_windows() ? domain.pd() : nullptr),
       sends_(depths.send_depth, depths.send_depth + slack(depths.send_depth, core.options),
-             own_requests(domain, depths), core.options.signal_interval),
+             kOwnAtTheEnd + own_slots(domain, depths, core.options), core.options.signal_interval),
       receives_(std::max<std::uint32_t>(depths.receive_depth, 1)),
       chain_(core.options.inline_max),
       timer_(Timer::of<&VerbsConnection::on_timeout>(core.reactor, this)),
@@ -70,7 +70,7 @@ std::error_code VerbsConnection::create_queues() {
   auto loop = core_.device_loop(device_);
   if (!loop) return loop.error();
   const std::uint32_t send_slots = depths_.send_depth + slack(depths_.send_depth, core_.options) +
-                                   own_requests(domain_, depths_);
+                                   kOwnAtTheEnd + own_slots(domain_, depths_, core_.options);
   const std::uint32_t receive_slots = depths_.receive_depth + 1;  // and the marker
   const ibv_device_attr& limits = device_->attributes();
   if (send_slots > static_cast<std::uint32_t>(limits.max_qp_wr) ||

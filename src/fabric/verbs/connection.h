@@ -64,6 +64,7 @@ class VerbsConnection final : public Connection, public ListNode, private CmTarg
   // Names of work requests are sequence numbers: of the send queue, or, with this bit, of receives.
   static constexpr std::uint64_t kReceiveBit = std::uint64_t{1} << 63;
   static constexpr std::uint64_t kMarkerReceive = ~std::uint64_t{0};
+  static constexpr std::uint32_t kOwnAtTheEnd = 2;  // a last write of nothing, and the marker
 
   // connection.cc: from the first step to the last.
   std::error_code create_queues();
@@ -96,6 +97,8 @@ class VerbsConnection final : public Connection, public ListNode, private CmTarg
   void on_failure(const ibv_wc& completion);
   void on_sent(const ibv_wc& completion);
   void on_received(const ibv_wc& completion);
+  bool window_requests_fit(std::size_t requests) const;
+  std::uint64_t add_own(const ibv_send_wr& request, const Slice& slice);
   bool on_invalidated(std::uint32_t key);
   void give_back(const SendQueue::Item& item);
   void deliver_done();

@@ -204,7 +204,7 @@ void VerbsConnection::flush() {
 
 // One request of ours, signalled, at once. False if it could not be posted.
 bool VerbsConnection::post_own(ibv_send_wr& request, const Slice& slice) {
-  if (!sends_.extra_fits(1)) return false;
+  if (sends_.own_room() == 0) return false;
   request.wr_id = sends_.push({.user = false, .slice = slice});
   request.send_flags |= IBV_SEND_SIGNALED;
   sends_.force_signal(request.wr_id);
@@ -244,10 +244,27 @@ std::error_code VerbsConnection::post_receive(std::span<std::byte> buffer, std::
 
 // ---- Windows ----
 
+// Work requests of windows may use all our own slots but those that ending takes. A window that is
+// exposed has one reserved for hiding it.
+bool VerbsConnection::window_requests_fit(std::size_t requests) const {
+  return sends_.own_room() >= kOwnAtTheEnd + windows_.exposed() + requests;
+}
+
 Result<RemoteSpan> VerbsConnection::expose(std::uint32_t window, std::span<const iovec> local) {
   if (state_ == State::draining || ending()) return fail_errno(ENOTCONN);
+  if (windows_.type2()) {
+    if (state_ != State::open) return fail_errno(ENOTCONN);
+    if (!window_requests_fit(2)) return fail_errno(ENOBUFS);
+  }
   auto opened = windows_.open(window, local);
   if (!opened) return fail(opened.error());
+  if (windows_.type2()) {
+    // Its last binding has to be posted before the next one can be built.
+    if ((*opened)->bound_by > sends_.head() - chain_.size()) ring();
+    ibv_send_wr bind{};
+    windows_.fill_bind(**opened, bind);
+    (*opened)->bound_by = add_own(bind, {});
+  }
   return windows_.remote_of(**opened);
 }
 
@@ -255,12 +272,29 @@ void VerbsConnection::hide(std::uint32_t window) {
   auto* const exposed = windows_.find(window);
   // At the end the bytes may already be somebody else's again.
   if (exposed == nullptr || ending()) return;
-  windows_.give_back(windows_.close(*exposed));
+  const Slice slice = windows_.close(*exposed);
+  if (!windows_.type2()) return windows_.give_back(slice);
+  // Until its key is dead the peer may still write to the slice.
+  ibv_send_wr invalidate{};
+  invalidate.opcode = IBV_WR_LOCAL_INV;
+  invalidate.invalidate_rkey = exposed->key;
+  add_own(invalidate, slice);
+}
+
+// Goes with what is posted next, in order. Its sequence number, and one.
+std::uint64_t VerbsConnection::add_own(const ibv_send_wr& request, const Slice& slice) {
+  if (chain_.room() == 0) ring();
+  if (ending()) return 0;
+  ibv_send_wr& wr = chain_.add().wr;
+  wr = request;
+  wr.wr_id = sends_.push({.user = false, .slice = slice});
+  core_.reactor.defer(flush_);
+  return wr.wr_id + 1;
 }
 
 // The peer named the key, the device has killed it.
 bool VerbsConnection::on_invalidated(std::uint32_t key) {
-  auto* const exposed = windows_.find_key(key);
+  auto* const exposed = windows_.type2() ? windows_.find_key(key) : nullptr;
   if (exposed == nullptr) return false;
   windows_.give_back(windows_.close(*exposed));
   return true;

@@ -24,7 +24,10 @@ VerbsDomain::VerbsDomain(CmId anchor, std::shared_ptr<Device> device, ibv_pd* pd
       device_(std::move(device)),
       port_(anchor_->port_num),
       pd_(pd),
-      capabilities_{.name = "verbs", .send_imm = true, .remote_invalidate = type2_windows} {}
+      capabilities_{.name = "verbs",
+                    .send_imm = true,
+                    .remote_invalidate = type2_windows,
+                    .send_invalidate = device_->can_send_invalidate()} {}
 
 VerbsDomain::~VerbsDomain() {
   for (const Region& region : regions_) RNBD_ASSERT(region.begin.load() == 0);

@@ -35,7 +35,7 @@ class SendQueue {
   SendQueue(std::uint32_t depth, std::uint32_t slots, std::uint32_t extra, std::uint32_t interval);
 
   bool fits(std::size_t items) const { return undone_ + items <= depth_; }
-  bool extra_fits(std::size_t items) const { return own_ + items <= extra_; }
+  std::uint32_t own_room() const { return extra_ - own_; }
   std::uint64_t push(const Item& item);  // its sequence number; it fits
   // Takes back the newest, which was not posted.
   Item pop_newest();

@@ -19,14 +19,14 @@ bool is_ours(const Address& address) {
 
 }  // namespace
 
-VerbsFabric::VerbsFabric(Reactor& reactor, Options options) : core_(reactor, std::move(options)) {}
+VerbsFabric::VerbsFabric(Reactor& reactor, Options options)
+    : capabilities_{.name = "verbs",
+                    .send_imm = true,
+                    .remote_invalidate = options.windows == Windows::type2,
+                    .send_invalidate = true},
+      core_(reactor, std::move(options)) {}
 
 VerbsFabric::~VerbsFabric() = default;
-
-const Capabilities& VerbsFabric::capabilities() const {
-  static constexpr Capabilities kCapabilities{.name = "verbs", .send_imm = true};
-  return kCapabilities;
-}
 
 // An identifier bound to the device that serves the path's source address.
 Result<CmId> VerbsFabric::bound_to(const PathAddress& address) {

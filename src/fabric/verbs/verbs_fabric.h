@@ -20,7 +20,8 @@ class VerbsFabric final : public Fabric {
   ~VerbsFabric() override;
 
   Loop& loop() override { return core_.reactor; }
-  const Capabilities& capabilities() const override;
+  // What a device may offer; a domain's are those of its device.
+  const Capabilities& capabilities() const override { return capabilities_; }
   std::size_t ways(const PathAddress& address) override;
   using Fabric::create_domain;
   Result<std::unique_ptr<Domain>> create_domain(const IncomingConnection& first) override;
@@ -41,6 +42,7 @@ class VerbsFabric final : public Fabric {
 
  private:
   Result<CmId> bound_to(const PathAddress& address);
+  const Capabilities capabilities_;
   Core core_;
 };
 

@@ -30,10 +30,11 @@ Result<WindowTable::Window*> WindowTable::open(std::uint32_t window, std::span<c
   auto slice = arena_.take(length);
   if (!slice) return fail(slice.error());
   entry.exposed = true;
+  ++exposed_;
   entry.slice = *slice;
   entry.length = static_cast<std::uint32_t>(length);
   entry.parts.assign(local.begin(), local.end());
-  entry.key = type2_ != nullptr ? ibv_inc_rkey(entry.key) : slice->remote_key();
+  entry.key = type2_ != nullptr ? next_key(entry) : slice->remote_key();
   entry.mark = random_.next();
   if (entry.length >= kMarked) {
     std::memcpy(&entry.below, mark_at(entry), sizeof entry.below);
@@ -42,10 +43,27 @@ Result<WindowTable::Window*> WindowTable::open(std::uint32_t window, std::span<c
   return &entry;
 }
 
+// A library builds the work request from the key the handle holds, that of the last binding, and
+// leaves it to us to keep it so.
+std::uint32_t WindowTable::next_key(Window& window) {
+  window.handle->rkey = window.key;
+  return ibv_inc_rkey(window.key);
+}
+
 RemoteSpan WindowTable::remote_of(const Window& window) const {
   return {.address = reinterpret_cast<std::uintptr_t>(window.slice.data),
           .key = window.key,
           .length = window.length};
+}
+
+void WindowTable::fill_bind(const Window& window, ibv_send_wr& request) const {
+  request.opcode = IBV_WR_BIND_MW;
+  request.bind_mw.mw = window.handle;
+  request.bind_mw.rkey = window.key;
+  request.bind_mw.bind_info.mr = static_cast<ibv_mr*>(window.slice.block->handle());
+  request.bind_mw.bind_info.addr = reinterpret_cast<std::uintptr_t>(window.slice.data);
+  request.bind_mw.bind_info.length = window.length;
+  request.bind_mw.bind_info.mw_access_flags = IBV_ACCESS_REMOTE_WRITE;
 }
 
 std::byte* WindowTable::mark_at(const Window& window) const {
@@ -70,6 +88,7 @@ Slice WindowTable::close(Window& window) {
     from += part.iov_len;
   }
   window.exposed = false;
+  --exposed_;
   return std::exchange(window.slice, Slice{});
 }
 
@@ -91,6 +110,7 @@ void WindowTable::clear() {
     const int error = ibv_dealloc_mw(std::exchange(window.handle, nullptr));
     if (error != 0) log_error("cannot free a memory window: {}", from_errno(error).message());
   }
+  exposed_ = 0;
   arena_.clear();
 }
 

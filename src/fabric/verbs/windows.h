@@ -25,6 +25,7 @@ class WindowTable {
     std::uint64_t below = 0;   // what it covers
     ibv_mw* handle = nullptr;  // with type-2 windows
     std::uint32_t key = 0;
+    std::uint64_t bound_by = 0;  // the work request that bound it last, and one
     std::vector<iovec> parts;
   };
 
@@ -44,6 +45,9 @@ class WindowTable {
   // they are those of an earlier one, to the same peer. The slice is the caller's to give back, at
   // once or when the window's key is dead.
   Slice close(Window& window);
+  // The work request that makes the window's key valid.
+  void fill_bind(const Window& window, ibv_send_wr& request) const;
+  std::uint32_t exposed() const { return exposed_; }
   Window* find(std::uint32_t window);
   Window* find_key(std::uint32_t key);  // an exposed one
   void give_back(const Slice& slice) { arena_.give_back(slice); }
@@ -54,12 +58,14 @@ class WindowTable {
 
  private:
   static constexpr std::uint32_t kMarked = 16;  // shorter ones carry no mark
+  static std::uint32_t next_key(Window& window);
   std::byte* mark_at(const Window& window) const;
 
   Arena arena_;
   ibv_pd* type2_;
   SeededRandom random_;
   std::vector<Window> windows_;
+  std::uint32_t exposed_ = 0;
 };
 
 }  // namespace rnbd::fabric::verbs

@@ -31,7 +31,7 @@ Channel::Channel(fabric::Fabric& fabric, std::size_t loop_index, std::uint16_t c
       handler_(handler),
       incoming_(std::move(incoming)),
       immediate_(shared.options.queue_depth),
-      can_invalidate_(shared.domain->capabilities().remote_invalidate),
+      can_invalidate_(shared.domain->capabilities().send_invalidate),
       heartbeat_(fabric.loop(), shared.options.heartbeat, *this) {}
 
 void Channel::accept() {
