@@ -33,7 +33,6 @@ struct MappingRecord {
   std::string line{};
   std::string frontend{};
   unsigned number = 0;
-  int ublk_id = -1;
   std::uint64_t ublk_tag = 0;
 };
 struct StateRecord {
@@ -61,7 +60,6 @@ static void fields(Io& io, MappingRecord& v) {
   io.field("map", v.line);
   io.field("frontend", v.frontend);
   io.field("number", v.number);
-  io.field("ublk_id", v.ublk_id);
   io.field("ublk_tag", v.ublk_tag);
 }
 template <class Io>
@@ -140,9 +138,8 @@ std::string encode_state(const SavedState& state) {
   }
   for (const SavedMapping& mapping : state.mappings)
     record.mappings.push_back({.line = to_line(mapping.request),
-                               .frontend = mapping.frontend,
+                               .frontend = mapping.request.frontend,
                                .number = mapping.number,
-                               .ublk_id = mapping.ublk_id,
                                .ublk_tag = mapping.ublk_tag});
   return JsonWriter::write(record).dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -165,11 +162,11 @@ Outcome<SavedState> parse_state(std::string_view text, int cpus) {
   for (const MappingRecord& m : record.mappings) {
     auto request = parse_map_line(m.line, cpus);
     if (!request) return damaged(fmt::format("a mapping is none: {}", request.error().what));
-    state.mappings.push_back({.request = std::move(*request),
-                              .frontend = m.frontend,
-                              .number = m.number,
-                              .ublk_id = m.ublk_id,
-                              .ublk_tag = m.ublk_tag});
+    if (!m.frontend.empty() && !is_frontend_name(m.frontend))
+      return damaged(fmt::format("'{}' is no frontend", printable(m.frontend)));
+    request->frontend = m.frontend;
+    state.mappings.push_back(
+        {.request = std::move(*request), .number = m.number, .ublk_tag = m.ublk_tag});
   }
   return state;
 }

@@ -14,10 +14,8 @@ namespace rnbd::daemon {
 
 struct SavedMapping {
   MapRequest request{};
-  std::string frontend{};  // as asked for; empty: the daemon's choice
-  unsigned number = 0;     // N of rnbdN
-  int ublk_id = -1;        // N of /dev/ublkbN; -1: it has none
-  std::uint64_t ublk_tag = 0;
+  unsigned number = 0;         // N of rnbdN
+  std::uint64_t ublk_tag = 0;  // of its ublk device, if it has one
 };
 
 struct SavedSession {

@@ -20,10 +20,10 @@ SavedState example() {
   path.reconnects = 7;
   session.identity.paths.push_back(path);
   state.sessions.push_back(session);
-  SavedMapping mapping{
-      .frontend = "ublk", .number = 3, .ublk_id = 5, .ublk_tag = 0xfedcba9876543210};
+  SavedMapping mapping{.number = 3, .ublk_tag = 0xfedcba9876543210};
   mapping.request = *parse_map_line(
       "sessname=web1@st path=ip:10.0.0.9,tcp:10.0.0.1 device_path=vol0 access_mode=ro", 8);
+  mapping.request.frontend = "ublk";
   state.mappings.push_back(mapping);
   return state;
 }
@@ -49,9 +49,7 @@ void expect_example(const SavedState& state) {
             fabric::Transport::tcp);
   ASSERT_EQ(state.mappings.size(), 1U);
   EXPECT_EQ(state.mappings[0].request, want.mappings[0].request);
-  EXPECT_EQ(state.mappings[0].frontend, "ublk");
   EXPECT_EQ(state.mappings[0].number, 3U);
-  EXPECT_EQ(state.mappings[0].ublk_id, 5);
   EXPECT_EQ(state.mappings[0].ublk_tag, 0xfedcba9876543210U);
 }
 
@@ -101,7 +99,8 @@ INSTANTIATE_TEST_SUITE_P(Table, DamagedState,
                                          std::pair{"tcp:10.0.0.1", "tcp:10.0.0.256"},
                                          std::pair{"4321", "70000"},
                                          std::pair{"device_path=vol0", "device_path="},
-                                         std::pair{"\"ublk_id\": 5", "\"ublk_id\": \"5\""}));
+                                         std::pair{"\"number\": 3", "\"number\": \"3\""},
+                                         std::pair{"\"ublk\"", "\"floppy\""}));
 
 }  // namespace
 }  // namespace rnbd::daemon
