@@ -90,7 +90,7 @@ TEST_F(KernelServerCases, C02_ConnectsToAServerWithOneRegionForAllChunks) {
 TEST_F(KernelServerCases, C03_ConnectsWithSixtyFiveConnections) {
   PairOptions options;
   options.client_loops = 64;
-  start({.queue_depth = 256, .chunk_size = 65536}, options);
+  start({.queue_depth = 256, .chunk_size = 8192}, options);
   ASSERT_TRUE(pair->open());
   EXPECT_EQ(server->requests.size(), 65U);
   for (std::size_t lane = 0; lane < 64; ++lane) write_and_read_back(4096, lane * 4096, lane);

@@ -110,8 +110,8 @@ RemoteDeviceImpl* ClientImpl::find_device(std::uint64_t serial) {
   return nullptr;
 }
 
-// The kernel's server gives the id of a device that was closed by force to the next one: what is
-// still sent under it reads and writes the wrong disk.
+// A server may give the id of a device that it closed by force to the next one: nothing more may be
+// sent under it.
 void ClientImpl::on_id_given(RemoteDeviceImpl& device, std::uint32_t device_id) {
   each_device([&](RemoteDeviceImpl& other) {
     if (&other != &device && other.device_id() == device_id) other.on_id_lost();

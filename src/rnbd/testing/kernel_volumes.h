@@ -1,6 +1,6 @@
 #pragma once
 // Volumes as the Linux kernel's server exports them (drivers/block/rnbd/rnbd-srv.c): what it
-// answers, also where ours would answer otherwise. Behind a KernelServer, for tests of our client.
+// answers. Behind a KernelServer, for tests of our client.
 
 #include <algorithm>
 #include <cerrno>
@@ -75,7 +75,7 @@ class KernelVolumes {
   std::vector<Seen> ios;
   std::vector<std::uint32_t> closed;  // ids of CLOSE messages
   int io_error = 0;
-  int deadlocks = 0;  // two spellings of one device in one session: never answered
+  int second_spellings = 0;  // of one device in one session: our client must not send them
 
  private:
   struct Opened {
@@ -115,8 +115,7 @@ class KernelVolumes {
     const int most = mode == wire::AccessMode::migration ? 2 : 1;
     if (mode != wire::AccessMode::ro && volume->second.writers >= most) return EPERM;
     for (const auto& [id, opened] : ids) {
-      if (opened.volume == &volume->second)
-        return ++deadlocks, rtrs::testing::KernelServer::kNoAnswer;
+      if (opened.volume == &volume->second) return ++second_spellings, EEXIST;
     }
     volume->second.writers += mode == wire::AccessMode::ro ? 0 : 1;
     std::uint32_t id = 0;
@@ -175,9 +174,11 @@ class KernelVolumes {
         if (volume.about.max_write_zeroes_sectors == 0) return EOPNOTSUPP;
         std::memset(place, 0, length);
         return 0;
-      default:  // and so all it does not know
+      case 0:
         std::memcpy(request.data.data(), place, std::min<std::size_t>(length, request.data.size()));
         return 0;
+      default:
+        return EINVAL;
     }
   }
 

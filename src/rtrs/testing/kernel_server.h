@@ -39,9 +39,7 @@ struct KernelRequest {
 
 class KernelServer final : fabric::ListenHandler {
  public:
-  // The errno to answer; kNoAnswer: none, ever.
-  using Handler = std::function<int(KernelRequest&)>;
-  static constexpr int kNoAnswer = -1;
+  using Handler = std::function<int(KernelRequest&)>;  // the errno to answer
 
   KernelServer(World& world, Host& host, std::size_t addresses, const KernelServerOptions& as,
                Handler handler)
@@ -238,10 +236,9 @@ class KernelServer final : fabric::ListenHandler {
     request->immediate = immediate;
     request->read = start.type == static_cast<std::uint16_t>(wire::RtrsType::read);
     const std::uint32_t usr_len = start.usr_len;
-    if (start.type < 2 || start.type > 3) return close(path);
-    if (usr_len > offset) return;  // no answer
+    if (start.type < 2 || start.type > 3 || usr_len > offset) return close(path);
     wire::Descriptor target;
-    if (request->read && !take_read(bytes.subspan(offset), *request, target)) return;  // the same
+    if (request->read && !take_read(bytes.subspan(offset), *request, target)) return close(path);
     request->data_length = offset - usr_len;
     copy(request->message, bytes.subspan(request->data_length, usr_len));
     const std::size_t header = request->read ? 8 + 16 * std::size_t{request->descriptors} : 4;
@@ -249,7 +246,6 @@ class KernelServer final : fabric::ListenHandler {
     copy(request->data, bytes.first(request->data_length));
     if (cid == 0) ++io_on_service;
     const int error = handler_(*request);
-    if (error == kNoAnswer) return;
     auto answer = [this, &path, chunk = chunk, request, target, error] {
       respond(path, chunk, *request, target, error);
     };
