@@ -46,7 +46,7 @@ int main(int argc, char** argv) {
   app.add_option("--socket", options.socket,
                  "Admin socket; NBD socket and mount point lie beside it (RNBD_SOCKET)");
   app.add_option("--frontend", options.frontend, "How volumes appear besides the NBD socket")
-      ->check(CLI::IsMember({"auto", "nbd", "fuse", "loop"}));
+      ->check(CLI::IsMember({"auto", "nbd", "fuse", "loop", "ublk"}));
   app.add_option("--log-level", options.log_level, "debug, info, warning or error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
   app.add_flag("--print-config", options.print_config,

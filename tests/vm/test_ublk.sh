@@ -1,15 +1,16 @@
 #!/bin/bash
 # In the guest: ublk devices of ours under everything that people put on a disk.
-#   tests/vm/run --timeout 300 tests/vm/test_ublk.sh BIN [tools]
-# BIN is the directory of ublk_guest_test; `tools` leaves out that program's own tests.
+# lab: --timeout 400
+# With the word "tools" ublk_guest_test's own tests are left out.
 set -euo pipefail
-bin=${1:?directory of the test programs}
+bin=${RNBD_BIN:?directory of our programs}
 failed() { echo "test_ublk: line $1 failed" >&2; }
 trap 'failed $LINENO' ERR
 cd /tmp
 export LVM_SUPPRESS_FD_WARNINGS=1
 
-[ "${2:-}" = tools ] || "$bin/ublk_guest_test" --gtest_brief=1
+[ -x "$bin/ublk_guest_test" ] || { echo "SKIP: ublk_guest_test is not built"; exit 77; }
+[ "${1:-}" = tools ] || "$bin/ublk_guest_test" --gtest_brief=1
 
 # disk NAME BYTES [BLOCK_SIZE]: serves a disk in memory; its node is in $NAME.
 declare -A served=()

@@ -48,10 +48,10 @@ constexpr std::array kOutputs{
     Word<Output>{"xml", Output::xml},
 };
 constexpr std::array<std::string_view, 3> kModes{"ro", "rw", "migration"};
-constexpr std::array<std::string_view, 15> kOptions{
-    "--help",   "--version", "--output", "--no-headers", "--verbose",
-    "--quiet",  "--dry-run", "--force",  "--exclusive",  "--timeout",
-    "--socket", "--json",    "--yes",    "--keep",       "--wait"};
+constexpr std::array<std::string_view, 16> kOptions{
+    "--help",    "--version", "--output",    "--no-headers", "--verbose", "--quiet",
+    "--dry-run", "--force",   "--exclusive", "--timeout",    "--socket",  "--json",
+    "--yes",     "--keep",    "--wait",      "--frontend"};
 
 template <class T, std::size_t N>
 std::optional<T> find(const std::array<Word<T>, N>& words, std::string_view text) {
@@ -171,6 +171,8 @@ class Parser {
       return with_value(name, [this](std::string_view v) { return set_output(v); });
     if (name == "--socket")
       return with_value(name, [this](std::string_view v) { return set_socket(v); });
+    if (name == "--frontend")
+      return with_value(name, [this](std::string_view v) { return set_frontend(v); });
     if (name == "--timeout")
       return with_value(name, [this](std::string_view v) { return set_timeout(v); });
     return usage_problem(fmt::format("unknown option '{}'", printable(name)),
@@ -244,6 +246,13 @@ class Parser {
   }
   Outcome<void> set_socket(std::string_view text) {
     command_.socket = text;
+    return {};
+  }
+  Outcome<void> set_frontend(std::string_view text) {
+    if (!daemon::is_frontend_name(text))
+      return usage_problem(fmt::format("unknown frontend '{}'", printable(text)),
+                           "ublk, loop, fuse, nbd or auto");
+    command_.frontend = text;
     return {};
   }
   Outcome<void> set_timeout(std::string_view text) {

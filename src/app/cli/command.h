@@ -29,7 +29,8 @@ struct Command {
   bool dry_run = false;
   bool force = false;
   bool exclusive = false;
-  bool keep = false;  // demo: leave its directory
+  std::string frontend{};  // map: how it is to appear; empty: as the daemon is set
+  bool keep = false;       // demo: leave its directory
   Duration timeout = std::chrono::seconds(60);
   std::string socket{};
 };

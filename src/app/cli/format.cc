@@ -220,6 +220,8 @@ std::string describe(const daemon::DeviceView& d) {
   line(text, "size", fmt::format("{} ({})", d.size, human_size(d.size)));
   line(text, "logical_block_size", std::to_string(d.logical_block_size));
   line(text, "block device", d.node);
+  line(text, "frontend", d.frontend);
+  line(text, "ublk device", d.ublk == d.node ? "" : d.ublk);
   line(text, "loop device", d.loop == d.node ? "" : d.loop);
   line(text, "file", d.file);
   line(text, "nbd", d.nbd);

@@ -29,6 +29,7 @@ options
       --no-headers    -q, --quiet    -v, --verbose    -n, --dry-run
   -f, --force         unmap: also when in use
       --exclusive     map: an error if it is mapped already
+      --frontend=HOW  map: ublk, loop, fuse, nbd or auto, whatever the daemon is set to
       --timeout=TIME  longest wait for the daemon (60s)
       --socket=PATH   admin socket (RNBD_SOCKET; /run/rnbd/client.sock, /run/rnbd/server.sock)
   -h, --help    -V, --version
@@ -41,7 +42,8 @@ rnbd map VOLUME from HOST [HOST...] [ro|rw|migration]
 The second form is the line one writes to the kernel's map_device, as separate words or as one.
 Addresses are ip:IPV4, ip:IPV6, host:NAME or unix:/PATH; dest_port= counts for the paths after it.
 When the session exists no path is needed. Mapping the same again shows the device and succeeds,
-unless --exclusive is given.
+unless --exclusive is given. --frontend= says how the volume appears: ublk and loop are block
+devices, fuse is a file, nbd the socket only, auto the first of these that the machine allows.
 )"},
     {"unmap", R"(rnbd unmap WHAT [--force]
 

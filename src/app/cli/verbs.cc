@@ -60,6 +60,7 @@ int run_map(const Command& command) {
   auto map = parse_map_words(command.words, daemon::host_name(), cpus());
   if (!map) return fail_with(map.error());
   request.map = std::move(*map);
+  request.map.frontend = command.frontend;
   if (command.dry_run) {
     print("would map " + to_line(request.map) + "\n");
     return 0;

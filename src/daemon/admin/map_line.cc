@@ -149,6 +149,10 @@ Outcome<MapRequest> parse_map_line(std::string_view line, int cpus) {
   return parser.finish();
 }
 
+bool is_frontend_name(std::string_view text) {
+  return text == "auto" || text == "ublk" || text == "loop" || text == "fuse" || text == "nbd";
+}
+
 std::string to_line(const MapRequest& request) {
   std::string line = "sessname=" + request.session;
   std::uint16_t port = kDefaultPort;

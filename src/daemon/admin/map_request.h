@@ -29,8 +29,13 @@ struct MapRequest {
   std::string device_path{};
   std::string access_mode = "rw";
   int nr_poll_queues = 0;
+  // How it appears: "auto", "ublk", "loop", "fuse", "nbd"; empty: as the daemon is set. Not a word
+  // of the kernel's line.
+  std::string frontend{};
   bool operator==(const MapRequest&) const = default;
 };
+
+bool is_frontend_name(std::string_view text);
 
 // The kernel's line: "sessname=blya path=ip:10.50.100.66 device_path=/dev/ram0". White space at
 // both ends is stripped, single blanks separate; dest_port= counts for the paths after it; what is

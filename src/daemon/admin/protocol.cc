@@ -24,6 +24,7 @@ static void fields(Io& io, MapRequest& v) {
   io.field("device_path", v.device_path);
   io.field("access_mode", v.access_mode);
   io.field("nr_poll_queues", v.nr_poll_queues);
+  io.field("frontend", v.frontend);
 }
 template <class Io>
 static void fields(Io& io, PathView& v) {
@@ -56,6 +57,8 @@ template <class Io>
 static void fields(Io& io, DeviceView& v) {
   io.field("name", v.name);
   io.field("node", v.node);
+  io.field("frontend", v.frontend);
+  io.field("ublk", v.ublk);
   io.field("loop", v.loop);
   io.field("file", v.file);
   io.field("nbd", v.nbd);

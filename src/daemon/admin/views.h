@@ -33,12 +33,14 @@ struct SessionView {
 
 // A mapped volume (client).
 struct DeviceView {
-  std::string name{};    // "rnbd0"
-  std::string node{};    // "/dev/rnbd0" where there is a block device, else empty
-  std::string loop{};    // "/dev/loop3" behind it
-  std::string file{};    // the volume as a file in the FUSE mount
-  std::string nbd{};     // "nbd+unix:///?socket=…"
-  std::string volume{};  // device_path, as given
+  std::string name{};      // "rnbd0"
+  std::string node{};      // "/dev/rnbd0" where there is a block device, else empty
+  std::string frontend{};  // the best of what it appears as: ublk, loop, fuse, nbd
+  std::string ublk{};      // "/dev/ublkb3" behind the node
+  std::string loop{};      // "/dev/loop3" behind the node
+  std::string file{};      // the volume as a file in the FUSE mount
+  std::string nbd{};       // "nbd+unix:///?socket=…"
+  std::string volume{};    // device_path, as given
   std::string session{};
   std::string access_mode{};  // ro, rw, migration
   std::string state{};        // init, open, closed, failed, unmapped

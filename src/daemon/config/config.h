@@ -61,7 +61,8 @@ struct ServerConfig {
 };
 
 struct ClientConfig {
-  std::string frontend = "auto";  // auto, nbd, fuse, loop
+  std::string frontend = "auto";  // auto, nbd, fuse, loop, ublk
+  std::uint64_t ublk_queue_depth = 128;
   std::string nbd_socket{};
   bool nbd_tcp = false;
   std::uint64_t nbd_port = 10809;

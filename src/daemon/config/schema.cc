@@ -88,9 +88,13 @@ Section client_section(ClientConfig& client) {
   auto& keys = section.keys;
   keys = {
       {"frontend",
-       "how volumes appear besides the NBD socket: nbd: not at all; fuse: as files; loop: as block "
-       "devices /dev/rnbdN; auto: the best of these that the machine allows",
-       Choice{&client.frontend, {"auto", "nbd", "fuse", "loop"}}},
+       "how volumes appear besides the NBD socket: nbd: not at all; fuse: as files; loop: as files "
+       "and block devices /dev/rnbdN on them; ublk: as block devices /dev/rnbdN of the ublk "
+       "driver; "
+       "auto: ublk, else loop, else fuse, else nbd, whichever the machine allows",
+       Choice{&client.frontend, {"auto", "nbd", "fuse", "loop", "ublk"}}},
+      {"ublk_queue_depth", "requests under way on each queue of a ublk device; one queue per loop",
+       Number{&client.ublk_queue_depth, 1, 4096}},
       {"nbd_socket", "Unix socket of the NBD server; empty: nbd.sock beside the admin socket",
        Text{&client.nbd_socket}},
       {"nbd_tcp", "serve NBD on 127.0.0.1 too: open to every local user", Flag{&client.nbd_tcp}},
