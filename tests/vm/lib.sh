@@ -88,6 +88,19 @@ drop_every() {
   tc filter add dev "$2" ingress matchall action gact ok random determ drop "$1"
 }
 drop_nothing() { tc qdisc del dev "$1" clsact; }
+# capture_start INTERFACE FILE: captures all RDMA packets from now on; capture_stop ends it.
+capture_start() {
+  tcpdump --immediate-mode -B 65536 -U -i "$1" -w "$2" udp portrange 4791-4792 2>/tmp/tcpdump.log &
+  capture=$!
+  wait_until 10 grep -q listening /tmp/tcpdump.log
+}
+capture_remark() { echo -n "$*" >/dev/udp/10.0.0.2/4792; }  # a comment in what trace.py makes of it, on a wire of rdma_wire
+capture_stop() {
+  sleep 0.5  # the last packets are on their way to the file
+  kill -INT "$capture"
+  wait "$capture" || true
+  grep -q '^0 packets dropped by kernel' /tmp/tcpdump.log || fail "the capture has gaps: $(cat /tmp/tcpdump.log)"
+}
 # rdma_counts: what the RDMA devices hold: for comparing before and after. Completion queues without users do not count:
 # the kernel keeps those of its modules for the next one.
 rdma_counts() {
