@@ -40,12 +40,15 @@ class ClientDaemon::Impl {
     // The admin socket first: it tells whether another daemon runs here, before anything of its is
     // touched.
     if (auto opened = open_admin_socket(); !opened) return opened;
+    const StateFile file(directory + "/client-state.json");
+    const Inheritance inheritance = inherit(file);
     Outcome<void> made;
     reactors_->on_home([&] {
       auto frontends = Frontends::start(*reactors_, config_, directory);
       if (!frontends) return void(made = tl::unexpected(frontends.error()));
       frontends_ = std::move(*frontends);
-      manager_ = std::make_unique<Manager>(*reactors_, config_, *frontends_);
+      manager_ = std::make_unique<Manager>(*reactors_, config_, *frontends_, file);
+      manager_->recover(inheritance.state, inheritance.devices);
     });
     return made;
   }
@@ -70,6 +73,19 @@ class ClientDaemon::Impl {
   const std::string& admin_socket() const { return admin_path_; }
 
  private:
+  // What a predecessor that died has left.
+  struct Inheritance {
+    SavedState state;
+    std::vector<ublk::ListedDevice> devices;
+  };
+  static Inheritance inherit(const StateFile& file) {
+    auto state = file.load();
+    if (!state) log_error("{}", state.error().text());
+    if (!state || state->mappings.empty()) return {};
+    auto devices = ublk::list_devices();
+    return {std::move(*state), devices ? *devices : std::vector<ublk::ListedDevice>{}};
+  }
+
   Outcome<void> open_admin_socket() {
     auto admin = AdminServer::create(
         {.path = admin_path_, .group = config_.admin_group},

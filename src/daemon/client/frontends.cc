@@ -24,6 +24,7 @@ std::string free_name(const Appearance& appearance, const Taken& taken) {
 }
 
 bool fuse_possible() { return access("/dev/fuse", R_OK | W_OK) == 0; }
+bool loop_possible() { return fuse_possible() && fuse::LoopDevices::available(); }
 
 }  // namespace
 
@@ -40,44 +41,77 @@ std::string percent_encode(std::string_view text) {
   return out;
 }
 
+// What one attach() is trying, and what it has reached.
+struct Frontends::Attempt {
+  Attempt(Appearance how, block::Device& what) : appearance(std::move(how)), device(what) {}
+  Appearance appearance;
+  block::Device& device;
+  Presence presence;
+  std::vector<Way> left;
+  std::function<void(Outcome<Presence>)> done;
+};
+
 Outcome<std::unique_ptr<Frontends>> Frontends::start(Reactors& reactors, const ClientConfig& config,
                                                      const std::string& directory) {
-  auto frontends = std::unique_ptr<Frontends>(new Frontends(reactors, config));
-  if (auto opened = frontends->open(directory); !opened) return tl::unexpected(opened.error());
+  auto frontends = std::unique_ptr<Frontends>(new Frontends(reactors, config, directory));
+  if (auto opened = frontends->open(); !opened) return tl::unexpected(opened.error());
   return frontends;
 }
 
 Frontends::~Frontends() = default;
 
-Outcome<void> Frontends::open(const std::string& directory) {
-  bool wants_loop = config_.frontend == "loop" || (config_.frontend == "auto" && geteuid() == 0);
-  bool wants_fuse = config_.frontend == "fuse" || config_.frontend == "auto" || wants_loop;
-  bool loop_possible = fuse_possible() && fuse::LoopDevices::available();
-  if (config_.frontend == "loop" && !loop_possible)
-    return problem(
-        {ProblemCode::failed,
-         "block devices need root, /dev/fuse and the loop driver, and something of it is missing",
-         "modprobe fuse loop, or set frontend = \"nbd\"", ENODEV});
-  if (config_.frontend == "fuse" && !fuse_possible())
-    return problem({ProblemCode::failed, "/dev/fuse is missing or not for us",
-                    "modprobe fuse, or set frontend = \"nbd\"", ENODEV});
-  if (auto opened = open_nbd(directory); !opened) return opened;
-  // What an earlier daemon left is found by its mount, so before ours takes that place.
-  if (wants_loop && loop_possible) open_loops(directory);
-  if (wants_fuse && fuse_possible()) {
-    auto mounted = open_mount(directory);
-    if (!mounted) loops_.reset();
-    if (!mounted && config_.frontend != "auto") return mounted;
-    if (!mounted) log_warning("volumes appear on the NBD socket only: {}", mounted.error().text());
-  }
+// In the order in which they are tried.
+std::vector<Frontends::Way> Frontends::ways(const std::string& frontend) {
+  if (frontend == "ublk") return {Way::ublk};
+  if (frontend == "loop") return {Way::loop};
+  if (frontend == "fuse") return {Way::fuse};
+  if (frontend == "nbd") return {Way::nbd};
+  std::vector<Way> ways;
+  if (UblkFrontend::possible()) ways.push_back(Way::ublk);
+  if (geteuid() == 0 && loop_possible()) ways.push_back(Way::loop);
+  if (fuse_possible()) ways.push_back(Way::fuse);
+  ways.push_back(Way::nbd);
+  return ways;
+}
+
+Outcome<void> Frontends::open() {
+  if (config_.frontend == "ublk" && !UblkFrontend::possible())
+    return problem({ProblemCode::failed,
+                    "block devices of the ublk driver need root and the driver, and something of "
+                    "it is missing",
+                    "modprobe ublk_drv, or set frontend = \"auto\"", ENODEV});
+  if (auto opened = open_nbd(); !opened) return opened;
+  const Way first = ways(config_.frontend).front();
+  auto opened = open_for(first);
+  if (opened || config_.frontend != "auto") return opened;
+  log_warning("volumes appear on the NBD socket only: {}", opened.error().text());
   return {};
 }
 
-void Frontends::open_loops(const std::string& directory) {
+// What a volume needs to appear this way, where it is not open yet.
+Outcome<void> Frontends::open_for(Way way) {
+  if (way == Way::ublk || way == Way::nbd) return {};
+  if (way == Way::loop && !loop_possible())
+    return problem(
+        {ProblemCode::failed,
+         "block devices need root, /dev/fuse and the loop driver, and something of it is missing",
+         "modprobe fuse loop, or use frontend nbd", ENODEV});
+  if (!fuse_possible())
+    return problem({ProblemCode::failed, "/dev/fuse is missing or not for us",
+                    "modprobe fuse, or use frontend nbd", ENODEV});
+  // What an earlier daemon left is found by its mount, so before ours takes that place.
+  if (way == Way::loop && !loops_) open_loops();
+  if (mount_) return {};
+  auto mounted = open_mount();
+  if (!mounted) loops_.reset();
+  return mounted;
+}
+
+void Frontends::open_loops() {
   loops_ = std::make_unique<fuse::LoopDevices>(
       reactors_.home(), fuse::LoopOptions{.link_directory = config_.devices_dir});
   const std::filesystem::path mount =
-      config_.fuse_mountpoint.empty() ? directory + "/volumes" : config_.fuse_mountpoint;
+      config_.fuse_mountpoint.empty() ? directory_ + "/volumes" : config_.fuse_mountpoint;
   // The kernel tells real paths. The mount itself may be dead, so only its folder is looked up.
   std::error_code error;
   auto folder = std::filesystem::canonical(std::filesystem::absolute(mount).parent_path(), error);
@@ -87,9 +121,9 @@ void Frontends::open_loops(const std::string& directory) {
   });
 }
 
-Outcome<void> Frontends::open_nbd(const std::string& directory) {
+Outcome<void> Frontends::open_nbd() {
   nbd::ServerOptions options;
-  options.socket_path = config_.nbd_socket.empty() ? directory + "/nbd.sock" : config_.nbd_socket;
+  options.socket_path = config_.nbd_socket.empty() ? directory_ + "/nbd.sock" : config_.nbd_socket;
   if (config_.nbd_tcp) options.tcp_port = static_cast<std::uint16_t>(config_.nbd_port);
   auto server = nbd::Server::create(reactors_.reactors(), options);
   if (!server) {
@@ -104,10 +138,10 @@ Outcome<void> Frontends::open_nbd(const std::string& directory) {
   return {};
 }
 
-Outcome<void> Frontends::open_mount(const std::string& directory) {
+Outcome<void> Frontends::open_mount() {
   fuse::MountOptions options;
   options.mountpoint =
-      config_.fuse_mountpoint.empty() ? directory + "/volumes" : config_.fuse_mountpoint;
+      config_.fuse_mountpoint.empty() ? directory_ + "/volumes" : config_.fuse_mountpoint;
   options.allow_other = config_.fuse_allow_other;
   auto mount = fuse::Mount::create(reactors_.home(), options);
   if (!mount) {
@@ -125,60 +159,112 @@ Outcome<void> Frontends::open_mount(const std::string& directory) {
 
 void Frontends::attach(const Appearance& appearance, block::Device& device,
                        std::function<void(Outcome<Presence>)> done) {
-  Presence presence;
+  auto attempt = std::make_shared<Attempt>(appearance, device);
+  attempt->done = std::move(done);
+  const std::string& frontend = appearance.frontend;
+  attempt->left = ways(frontend.empty() ? config_.frontend : frontend);
+  if (appearance.ublk_id) attempt->left = {Way::ublk};
+  if (auto exported = add_export(*attempt); !exported)
+    return attempt->done(tl::unexpected(exported.error()));
+  try_next(attempt);
+}
+
+Outcome<void> Frontends::add_export(Attempt& attempt) {
+  const Appearance& appearance = attempt.appearance;
   auto exports = nbd_->exports();
-  auto export_taken = [&](const std::string& name) {
+  auto taken = [&](const std::string& name) {
     return std::any_of(exports.begin(), exports.end(),
                        [&](const nbd::ExportStatus& e) { return e.name == name; });
   };
-  presence.export_name = free_name(appearance, export_taken);
-  auto exported = nbd_->add_export({.name = presence.export_name,
-                                    .description = appearance.session,
-                                    .read_only = appearance.read_only},
-                                   device);
+  const std::string name = free_name(appearance, taken);
+  auto exported = nbd_->add_export(
+      {.name = name, .description = appearance.session, .read_only = appearance.read_only},
+      attempt.device);
   if (!exported)
-    return done(problem({ProblemCode::failed,
-                         fmt::format("cannot serve '{}' over NBD: {}", printable(appearance.volume),
-                                     exported.error().message()),
-                         "", to_errno(exported.error())}));
-  if (!mount_ || !mount_->mounted()) return done(presence);
-  auto files = mount_->volumes();
-  auto file_taken = [&](const std::string& name) {
-    return std::find(files.begin(), files.end(), fuse::file_name(name)) != files.end();
-  };
-  presence.file_name = fuse::file_name(free_name(appearance, file_taken));
-  auto added =
-      mount_->add_volume({.name = presence.file_name, .read_only = appearance.read_only}, device);
-  if (!added) {
-    // A name too long for a file keeps it off the mount, not off the machine.
-    log_warning("<{}@{}> is no file of the mount: {}", printable(appearance.volume),
-                printable(appearance.session), added.error().message());
-    presence.file_name.clear();
-    return done(presence);
+    return problem({ProblemCode::failed,
+                    fmt::format("cannot serve '{}' over NBD: {}", printable(appearance.volume),
+                                exported.error().message()),
+                    "", to_errno(exported.error())});
+  attempt.presence.export_name = name;
+  return {};
+}
+
+void Frontends::try_next(const std::shared_ptr<Attempt>& attempt) {
+  const Way way = attempt->left.front();
+  attempt->left.erase(attempt->left.begin());
+  if (auto opened = open_for(way); !opened) return failed(attempt, opened.error());
+  switch (way) {
+    case Way::ublk:
+      return try_ublk(attempt);
+    case Way::loop:
+      return try_file(attempt, true);
+    case Way::fuse:
+      return try_file(attempt, false);
+    case Way::nbd:
+      return attempt->done(attempt->presence);
   }
-  if (!loops_) return done(presence);
+}
+
+// The next best way, or the end of it.
+void Frontends::failed(const std::shared_ptr<Attempt>& attempt, const Problem& why) {
+  if (!attempt->left.empty()) {
+    log_warning("{}", why.text());
+    return try_next(attempt);
+  }
+  detach(attempt->presence, true,
+         [why, attempt](const std::vector<std::string>&) { attempt->done(problem(why)); });
+}
+
+void Frontends::try_ublk(const std::shared_ptr<Attempt>& attempt) {
+  ublk_.attach(attempt->appearance, attempt->device,
+               [this, attempt](Outcome<UblkPresence> presence) {
+                 if (!presence) return failed(attempt, presence.error());
+                 attempt->presence.ublk = std::move(*presence);
+                 attempt->done(attempt->presence);
+               });
+}
+
+void Frontends::try_file(const std::shared_ptr<Attempt>& attempt, bool loop) {
+  const Appearance& appearance = attempt->appearance;
+  Presence& presence = attempt->presence;
+  if (!mount_->mounted()) return attempt->done(presence);  // somebody took it away, and was told
+  if (presence.file_name.empty()) {
+    auto files = mount_->volumes();
+    auto taken = [&](const std::string& name) {
+      return std::find(files.begin(), files.end(), fuse::file_name(name)) != files.end();
+    };
+    const std::string name = fuse::file_name(free_name(appearance, taken));
+    auto added =
+        mount_->add_volume({.name = name, .read_only = appearance.read_only}, attempt->device);
+    if (!added) {
+      // A name too long for a file keeps it off the mount, not off the machine.
+      log_warning("<{}@{}> is no file of the mount: {}", printable(appearance.volume),
+                  printable(appearance.session), added.error().message());
+      return attempt->done(presence);
+    }
+    presence.file_name = name;
+  }
+  loop ? try_loop(attempt) : attempt->done(presence);
+}
+
+void Frontends::try_loop(const std::shared_ptr<Attempt>& attempt) {
+  const Appearance& appearance = attempt->appearance;
   fuse::LoopSpec spec;
-  spec.file = mount_->file_path(presence.file_name);
+  spec.file = mount_->file_path(attempt->presence.file_name);
   spec.session = appearance.session;
   spec.volume = appearance.volume;
-  spec.block_size = device.limits().logical_block_size;
+  spec.block_size = attempt->device.limits().logical_block_size;
   spec.number = appearance.number;
   spec.read_only = appearance.read_only;
-  loops_->attach(spec, [this, presence, appearance,
-                        done = std::move(done)](Result<fuse::LoopDevice> loop) mutable {
-    if (loop) {
-      presence.loop = std::move(*loop);
-      return done(presence);
-    }
-    Problem why{ProblemCode::failed,
-                fmt::format("cannot make a block device of '{}': {}", printable(appearance.volume),
-                            loop.error().message()),
-                "frontend = \"nbd\" or \"fuse\" does without", to_errno(loop.error())};
-    if (config_.frontend == "auto") {
-      log_warning("{}", why.text());
-      return done(presence);
-    }
-    detach(presence, true, [why, done](const std::vector<std::string>&) { done(problem(why)); });
+  loops_->attach(spec, [this, attempt](Result<fuse::LoopDevice> loop) {
+    if (!loop)
+      return failed(attempt,
+                    {ProblemCode::failed,
+                     fmt::format("cannot make a block device of '{}': {}",
+                                 printable(attempt->appearance.volume), loop.error().message()),
+                     "the frontends nbd and fuse do without", to_errno(loop.error())});
+    attempt->presence.loop = std::move(*loop);
+    attempt->done(attempt->presence);
   });
 }
 
@@ -200,9 +286,8 @@ std::uint32_t Frontends::user_count(const Presence& presence) const {
     std::uint32_t open = mount_->open_count(presence.file_name);
     count += open > own ? open - own : 0;
   }
-  if (presence.loop)
-    count += static_cast<std::uint32_t>(
-        device_users("loop" + std::to_string(presence.loop->number)).size());
+  if (const std::string node = presence.block_device(); !node.empty())
+    count += static_cast<std::uint32_t>(device_users(node.substr(node.rfind('/') + 1)).size());
   return count;
 }
 
@@ -214,6 +299,10 @@ void Frontends::detach(const Presence& presence, bool force,
     remove_file(presence,
                 [this, presence, done] { remove_export(presence, [done] { done({}); }); });
   };
+  if (presence.ublk)
+    return ublk_.detach(*presence.ublk, force, [rest, done](std::vector<std::string> in_use) {
+      in_use.empty() ? rest() : done(std::move(in_use));
+    });
   if (!presence.loop) return rest();
   loops_->detach(*presence.loop, force, [rest, force, done](const fuse::DetachResult& result) {
     if (result.error && !force)
@@ -232,7 +321,8 @@ void Frontends::remove_export(const Presence& presence, std::function<void()> do
   nbd_->remove_export(presence.export_name, [done = std::move(done)](std::error_code) { done(); });
 }
 
-void Frontends::resized(const Presence& presence) {
+void Frontends::resized(const Presence& presence, std::uint64_t size) {
+  if (presence.ublk) ublk_.resized(*presence.ublk, size);
   if (presence.loop)
     loops_->resize(*presence.loop, [](std::error_code error) {
       if (error) log_warning("the block device did not follow the new size: {}", error.message());

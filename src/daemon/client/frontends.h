@@ -1,16 +1,17 @@
 #pragma once
-// How mapped volumes appear on this machine: always in an NBD server on a Unix socket; as files in
-// a FUSE mount, and as block devices on loop, where configured and possible. Lives on the home
-// reactor.
+// How mapped volumes appear on this machine: always in an NBD server on a Unix socket; as block
+// devices of the ublk driver, as files in a FUSE mount, and as block devices on loop over these,
+// where asked for and possible. Lives on the home reactor.
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "block/device.h"
 #include "daemon/admin/problem.h"
+#include "daemon/client/appearance.h"
+#include "daemon/client/ublk_frontend.h"
 #include "daemon/config/config.h"
 #include "daemon/reactors.h"
 #include "frontend/fuse/fuse_mount.h"
@@ -19,20 +20,6 @@
 
 namespace rnbd::daemon {
 
-// Where one volume appears. A plain value, to be handed back to detach().
-struct Presence {
-  std::string export_name;  // NBD; empty: not there
-  std::string file_name;    // FUSE; empty: not there
-  std::optional<fuse::LoopDevice> loop;
-};
-
-struct Appearance {
-  std::string volume;
-  std::string session;
-  unsigned number = 0;  // N of rnbdN
-  bool read_only = false;
-};
-
 class Frontends final {
  public:
   // `directory` is where sockets and mount point go by default. On the home loop.
@@ -40,7 +27,8 @@ class Frontends final {
                                                    const std::string& directory);
   ~Frontends();  // after stop()
 
-  // The device outlives its presence. On a problem nothing is left behind.
+  // The device outlives its presence. On a problem nothing is left behind. Of what "auto" may be,
+  // the best that works.
   void attach(const Appearance& appearance, block::Device& device,
               std::function<void(Outcome<Presence>)> done);
   // Who uses the volume, in words: "2 NBD clients", "mounted on /mnt".
@@ -49,7 +37,9 @@ class Frontends final {
   // Takes it away, unless it is in use and not `force`: then the users, and it stays.
   void detach(const Presence& presence, bool force,
               std::function<void(std::vector<std::string> users)> done);
-  void resized(const Presence& presence);
+  void resized(const Presence& presence, std::uint64_t size);
+  // Instead of detaching what is a ublk device: leaves it to a successor. Then end the process.
+  void leave_ublk(std::function<void()> done) { ublk_.leave(std::move(done)); }
   void stop(std::function<void()> done);
 
   std::string nbd_uri(const Presence& presence) const;
@@ -57,20 +47,32 @@ class Frontends final {
   bool has_loop() const { return loops_ != nullptr; }
 
  private:
-  Frontends(Reactors& reactors, const ClientConfig& config)
-      : reactors_(reactors), config_(config) {}
-  Outcome<void> open(const std::string& directory);
-  Outcome<void> open_nbd(const std::string& directory);
-  void open_loops(const std::string& directory);
-  Outcome<void> open_mount(const std::string& directory);
+  enum class Way { ublk, loop, fuse, nbd };
+  struct Attempt;
+  Frontends(Reactors& reactors, const ClientConfig& config, std::string directory)
+      : reactors_(reactors), config_(config), directory_(std::move(directory)) {}
+  static std::vector<Way> ways(const std::string& frontend);
+  Outcome<void> open();
+  Outcome<void> open_nbd();
+  Outcome<void> open_for(Way way);
+  void open_loops();
+  Outcome<void> open_mount();
+  Outcome<void> add_export(Attempt& attempt);
+  void try_next(const std::shared_ptr<Attempt>& attempt);
+  void try_ublk(const std::shared_ptr<Attempt>& attempt);
+  void try_file(const std::shared_ptr<Attempt>& attempt, bool loop);
+  void try_loop(const std::shared_ptr<Attempt>& attempt);
+  void failed(const std::shared_ptr<Attempt>& attempt, const Problem& why);
   void remove_file(const Presence& presence, std::function<void()> done);
   void remove_export(const Presence& presence, std::function<void()> done);
 
   Reactors& reactors_;
   const ClientConfig config_;
+  const std::string directory_;  // of sockets and mount point, unless configured
   std::unique_ptr<nbd::Server> nbd_;
   std::unique_ptr<fuse::Mount> mount_;
   std::unique_ptr<fuse::LoopDevices> loops_;  // destroyed before the mount
+  UblkFrontend ublk_{reactors_, config_};
 };
 
 std::string percent_encode(std::string_view text);

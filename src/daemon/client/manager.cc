@@ -15,10 +15,12 @@
 
 namespace rnbd::daemon {
 
-Manager::Manager(Reactors& reactors, const ClientConfig& config, Frontends& frontends)
+Manager::Manager(Reactors& reactors, const ClientConfig& config, Frontends& frontends,
+                 StateFile file)
     : reactors_(reactors),
       config_(config),
       frontends_(frontends),
+      file_(std::move(file)),
       resolver_(std::make_unique<Worker>()) {}
 
 Manager::~Manager() = default;
@@ -39,6 +41,8 @@ void Manager::unmap(const std::string& target, const std::string& session, bool 
     if (force && mapping.device != nullptr) mapping.session->client->fail_device(*mapping.device);
     return reply(failure({ProblemCode::busy, who + "it is being unmapped already", "", EALREADY}));
   }
+  if (mapping.state != State::ready && mapping.recovering && force)
+    return abandon_recovery(mapping, reply);
   if (mapping.state != State::ready)
     return reply(failure({ProblemCode::busy, who + "it is still being mapped", "", EBUSY}));
   if (!force && mapping.device->counters().held != 0)
@@ -93,6 +97,7 @@ void Manager::close_device(Mapping& mapping, std::function<void()> done) {
 void Manager::remove(Mapping& mapping) {
   release_session(mapping);
   std::erase_if(mappings_, [&](const auto& m) { return m.get() == &mapping; });
+  save();
   finish_if_empty();
 }
 
@@ -127,6 +132,7 @@ void Manager::settle(Session& session) {
 void Manager::session_closed(Session& session) {
   auto waiting = std::move(session.after_close);
   sessions_.erase(std::string(session.name));
+  save();
   for (const auto& call : waiting) call();
   finish_if_empty();
 }
@@ -154,11 +160,14 @@ void Manager::close_one(Mapping& mapping) {
                                  close_device(mapping, [this, &mapping] { remove(mapping); });
                                });
     case State::resolving:
+      mapping.recovering = false;
       return give_up(mapping, {ProblemCode::busy, "the daemon is ending", "", ESHUTDOWN});
     case State::opening:
+      mapping.recovering = false;
       mapping.abandoned = true;
       return settle(*mapping.session);
     case State::appearing:
+      mapping.recovering = false;
       mapping.abandoned = true;
       return;
     case State::leaving:
@@ -190,14 +199,14 @@ Outcome<Manager::Mapping*> Manager::find_target(const std::string& target,
   for (const auto& mapping : mappings_) {
     if (!session.empty() && mapping->request.session != session) continue;
     DeviceView view = view_of(*mapping);
-    const auto& loop = mapping->presence.loop;
     const std::string node = view.node.empty() ? "/dev/" + view.name : view.node;
-    const std::array<std::string, 7> names{view.name,
+    const std::array<std::string, 8> names{view.name,
                                            node,
+                                           view.ublk,
                                            view.loop,
                                            view.file,
                                            view.nbd,
-                                           loop ? loop->name_link : std::string(),
+                                           mapping->presence.name_link(),
                                            view.volume + "@" + view.session};
     bool named = session.empty() && !target.empty() &&
                  std::find(names.begin(), names.end(), target) != names.end();
@@ -231,10 +240,11 @@ DeviceView Manager::view_of(const Mapping& mapping) const {
   view.session = mapping.request.session;
   view.access_mode = mapping.request.access_mode;
   view.state = mapping.state == State::leaving ? "unmapped" : "init";
-  if (const auto& loop = mapping.presence.loop) {
-    view.node = loop->number_link.empty() ? loop->device : loop->number_link;
-    view.loop = loop->device;
-  }
+  const Presence& presence = mapping.presence;
+  view.node = presence.number_link().empty() ? presence.block_device() : presence.number_link();
+  if (presence.ublk) view.ublk = presence.ublk->device;
+  if (presence.loop) view.loop = presence.loop->device;
+  if (mapping.state == State::ready) view.frontend = presence.frontend();
   view.file = frontends_.file_path(mapping.presence);
   view.nbd = frontends_.nbd_uri(mapping.presence);
   if (mapping.device == nullptr) return view;

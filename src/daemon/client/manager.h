@@ -12,8 +12,10 @@
 #include "base/random.h"
 #include "daemon/admin/protocol.h"
 #include "daemon/client/frontends.h"
+#include "daemon/client/state_file.h"
 #include "daemon/reactors.h"
 #include "daemon/worker.h"
+#include "frontend/ublk/ublk_list.h"
 #include "rnbd/client/remote_device.h"
 
 namespace rnbd::daemon {
@@ -22,9 +24,14 @@ using ManagerReply = std::function<void(AdminResponse)>;
 
 class Manager final {
  public:
-  Manager(Reactors& reactors, const ClientConfig& config, Frontends& frontends);
+  // What a successor must know goes to `file`, before a request that could outlive us is sent.
+  Manager(Reactors& reactors, const ClientConfig& config, Frontends& frontends, StateFile file);
   ~Manager();  // after close_all() has called back
 
+  // Takes over from a predecessor that died: its sessions, in its name, so that their servers know
+  // that nothing of it runs any more; then its volumes, and those of `devices` (all ublk devices of
+  // this machine) that are theirs. Goes on until it succeeds or the volume is unmapped.
+  void recover(SavedState state, const std::vector<ublk::ListedDevice>& devices);
   // Maps, or finds it mapped already. The answer's devices hold the one device.
   void map(MapRequest request, bool exclusive, ManagerReply reply);
   // `target`: rnbd0, its node, links, loop device or file, or the volume's name (then `session` may
@@ -53,6 +60,10 @@ class Manager final {
   void appeared(Mapping& mapping, Outcome<Presence> presence);
   void take_number_of_node(Mapping& mapping);
   void give_up(Mapping& mapping, Problem why);
+  bool recover_later(Mapping& mapping, const Problem& why);
+  void abandon_recovery(Mapping& mapping, const ManagerReply& reply);
+  SavedState state_to_save() const;
+  void save();
   void on_timeout(Mapping& mapping);
 
   void leave(Mapping& mapping, bool force, const ManagerReply& reply);
@@ -74,11 +85,14 @@ class Manager final {
   Reactors& reactors_;
   const ClientConfig config_;
   Frontends& frontends_;
+  const StateFile file_;
+  bool save_failed_ = false;  // and was told
   SystemRandom random_;
   std::map<std::string, std::unique_ptr<Session>> sessions_;
   Mappings mappings_;
-  std::function<void()> on_empty_;    // set: we are closing
-  std::unique_ptr<Worker> resolver_;  // getaddrinfo
+  std::map<std::string, SavedSession> inherited_;  // of the predecessor, not yet taken over
+  std::function<void()> on_empty_;                 // set: we are closing
+  std::unique_ptr<Worker> resolver_;               // getaddrinfo
   // Shared with answers of the resolver on their way here, which must not find us gone.
   std::shared_ptr<int> alive_ = std::make_shared<int>();
 };

@@ -35,6 +35,20 @@ Problem refused(const MapRequest& request, ProblemCode code, const std::string& 
           std::move(hint), error};
 }
 
+Outcome<void> add_paths(const MapRequest& request, std::vector<fabric::PathAddress>& paths) {
+  for (const PathSpec& path : request.paths) {
+    const std::string text = to_text(path);
+    auto address = fabric::PathAddress::parse(text, path.port);
+    if (!address)
+      return problem(refused(request, ProblemCode::usage,
+                             fmt::format("cannot use the address '{}': {}", printable(text),
+                                         address.error().message()),
+                             "ip:10.0.0.1", to_errno(address.error())));
+    paths.push_back(*address);
+  }
+  return {};
+}
+
 }  // namespace
 
 void Manager::map(MapRequest request, bool exclusive, ManagerReply reply) {
@@ -44,6 +58,9 @@ void Manager::map(MapRequest request, bool exclusive, ManagerReply reply) {
   if (!client::parse_access_mode(request.access_mode))
     return reply(failure(refused(request, ProblemCode::usage, "unknown access_mode",
                                  "ro, rw or migration", EINVAL)));
+  if (!request.frontend.empty() && !is_frontend_name(request.frontend))
+    return reply(failure(refused(request, ProblemCode::usage, "unknown frontend",
+                                 "ublk, loop, fuse, nbd or auto", EINVAL)));
   if (Mapping* there = find(request.session, request.device_path)) {
     if (there->state == State::leaving || there->abandoned)
       return reply(failure(
@@ -61,6 +78,7 @@ void Manager::map(MapRequest request, bool exclusive, ManagerReply reply) {
   }
   auto mapping = std::make_unique<Mapping>(*this, reactors_.home());
   mapping->number = lowest_free_number();
+  while (mapping->ublk_tag == 0) mapping->ublk_tag = random_.next();
   mapping->request = std::move(request);
   mapping->waiting.push_back(std::move(reply));
   mapping->timeout.arm_after(config_.map_timeout);
@@ -72,6 +90,7 @@ void Manager::start(Mapping& mapping) {
   log_info("<{}@{}> mapping, access_mode={}", printable(mapping.request.device_path),
            printable(mapping.request.session), mapping.request.access_mode);
   if (sessions_.contains(mapping.request.session)) return join_session(mapping);
+  if (inherited_.contains(mapping.request.session)) return join_session(mapping);
   if (mapping.request.paths.empty())
     return give_up(mapping,
                    refused(mapping.request, ProblemCode::usage,
@@ -137,22 +156,27 @@ void Manager::join_session(Mapping& mapping) {
 
 Outcome<Manager::Session*> Manager::create_session(const MapRequest& request) {
   client::ClientOptions options = client_options(config_, request);
-  for (const PathSpec& path : request.paths) {
-    std::string text = to_text(path);
-    auto address = fabric::PathAddress::parse(text, path.port);
-    if (!address) {
-      return problem(refused(request, ProblemCode::usage,
-                             fmt::format("cannot use the address '{}': {}", printable(text),
-                                         address.error().message()),
-                             "ip:10.0.0.1", to_errno(address.error())));
-    }
-    options.session.paths.push_back(*address);
+  const auto inherited = inherited_.find(request.session);
+  if (inherited != inherited_.end()) {
+    options.session.poll_connections = static_cast<std::uint32_t>(inherited->second.poll_queues);
+    options.session.resume = inherited->second.identity;
+    for (const auto& path : inherited->second.identity.paths)
+      options.session.paths.push_back(path.address);
+    inherited_.erase(inherited);
   }
+  if (options.session.paths.empty())
+    if (auto added = add_paths(request, options.session.paths); !added)
+      return tl::unexpected(added.error());
+  auto session = std::make_unique<Session>();
+  options.on_identity = [this,
+                         made = session.get()](const rtrs::client::SessionIdentity& identity) {
+    made->identity = identity;
+    save();
+  };
   auto created = client::Client::create(reactors_.fabrics(), 0, random_, std::move(options));
   if (!created)
     return problem(refused(request, ProblemCode::usage, created.error().message(),
                            "check sessname and path", to_errno(created.error())));
-  auto session = std::make_unique<Session>();
   session->name = request.session;
   session->client = std::move(*created);
   session->poll_queues = request.nr_poll_queues;
@@ -181,13 +205,22 @@ void Manager::opened(Mapping& mapping,
     release_session(mapping);
     return next_alternative(mapping);
   }
-  if (!result)
-    return give_up(mapping, map_problem(mapping.request, result.error(), config_.connect_timeout));
+  if (!result) {
+    const Problem why = map_problem(mapping.request, result.error(), config_.connect_timeout);
+    if (!recover_later(mapping, why)) give_up(mapping, why);
+    return;
+  }
   mapping.device = *result;
   if (mapping.abandoned) return leave(mapping, true, nullptr);
   mapping.state = State::appearing;
-  Appearance appearance{mapping.request.device_path, mapping.request.session, mapping.number,
-                        mapping.device->limits().read_only};
+  save();
+  Appearance appearance{mapping.request.device_path,
+                        mapping.request.session,
+                        mapping.number,
+                        mapping.device->limits().read_only,
+                        mapping.request.frontend,
+                        mapping.ublk_tag,
+                        mapping.ublk_id};
   frontends_.attach(appearance, *mapping.device, [this, &mapping](Outcome<Presence> presence) {
     appeared(mapping, std::move(presence));
   });
@@ -196,10 +229,13 @@ void Manager::opened(Mapping& mapping,
 void Manager::appeared(Mapping& mapping, Outcome<Presence> presence) {
   if (!presence) {
     Problem why = presence.error();
-    return close_device(mapping, [this, &mapping, why] { give_up(mapping, why); });
+    return close_device(mapping, [this, &mapping, why] {
+      if (!recover_later(mapping, why)) give_up(mapping, why);
+    });
   }
   mapping.presence = std::move(*presence);
   mapping.state = State::ready;
+  mapping.recovering = false;
   take_number_of_node(mapping);
   mapping.timeout.disarm();
   mapping.device->set_watcher(&mapping);
@@ -219,8 +255,7 @@ void Manager::appeared(Mapping& mapping, Outcome<Presence> presence) {
 
 // Another daemon of this machine may have our number: then the device is named as its node is.
 void Manager::take_number_of_node(Mapping& mapping) {
-  if (!mapping.presence.loop) return;
-  const std::string& link = mapping.presence.loop->number_link;
+  const std::string link = mapping.presence.number_link();
   std::size_t digits = link.find_last_not_of("0123456789") + 1;
   unsigned number = 0;
   if (std::from_chars(link.data() + digits, link.data() + link.size(), number).ec != std::errc())

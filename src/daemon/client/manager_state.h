@@ -8,6 +8,7 @@ namespace rnbd::daemon {
 struct Manager::Session {
   std::string name;
   std::unique_ptr<client::Client> client;
+  rtrs::client::SessionIdentity identity;
   int poll_queues = 0;
   unsigned users = 0;  // mappings that hold it
   bool closing = false;
@@ -17,16 +18,24 @@ struct Manager::Session {
 
 struct Manager::Mapping final : block::DeviceWatcher {
   Mapping(Manager& owner, Timers& timers)
-      : manager(owner), timeout(Timer::of<&Mapping::on_timeout>(timers, this)) {}
+      : manager(owner),
+        timeout(Timer::of<&Mapping::on_timeout>(timers, this)),
+        retry(Timer::of<&Mapping::on_retry>(timers, this)) {}
   void on_timeout() { manager.on_timeout(*this); }
-  void on_resized(std::uint64_t) override { manager.frontends_.resized(presence); }
+  void on_retry() { manager.start(*this); }
+  void on_resized(std::uint64_t size) override { manager.frontends_.resized(presence, size); }
 
   Manager& manager;
   Timer timeout;
+  Timer retry;  // of recovering
   MapRequest request;
   std::vector<std::vector<PathSpec>> alternatives;  // further addresses of the hosts named
   State state = State::resolving;
   unsigned number = 0;
+  std::uint64_t ublk_tag = 0;            // of its ublk device, should it get one
+  std::optional<std::uint32_t> ublk_id;  // left by a predecessor, to be taken over
+  bool recovering = false;
+  std::string trouble;  // why recovering takes so long, as last told
   Session* session = nullptr;
   client::RemoteDevice* device = nullptr;
   Presence presence;
