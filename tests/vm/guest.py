@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -45,6 +46,12 @@ def processor_clock_khz():
     time.sleep(0.1)
     end, last = sample()
     return (last - first) * 1_000_000 // (end - start)
+
+
+def die_with_parent():
+    """Run in the new process: a guest must not outlive a driver that is killed."""
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def build():
@@ -87,7 +94,7 @@ class Guest:
         self._status_path = share / f"status.{number}"
         self._qmp = None
         self.process = subprocess.Popen(self._command(image, directory, share, args), stdin=None if args.shell else subprocess.DEVNULL,
-                                        stdout=None if args.shell else subprocess.PIPE)
+                                        stdout=None if args.shell else subprocess.PIPE, preexec_fn=die_with_parent)
 
     def _command(self, image, directory, share, args):
         accel = {"tcg": "tcg" if args.icount else "tcg,thread=multi", "kvm": "kvm"}[args.accel]
