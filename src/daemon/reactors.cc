@@ -7,9 +7,11 @@
 #include <charconv>
 #include <future>
 
+#include "base/log.h"
 #include "fabric/choice/choice_fabric.h"
 #include "fabric/iwarp/iwarp_fabric.h"
 #ifdef RNBD_HAVE_VERBS
+#include "fabric/verbs/memlock.h"
 #include "fabric/verbs/verbs_fabric.h"
 #endif
 
@@ -48,34 +50,59 @@ Outcome<fabric::verbs::Options> verbs_options(const NetworkConfig& network) {
   if (network.memory_windows == "type2") options.windows = fabric::verbs::Windows::type2;
   return options;
 }
+
+// Turns RDMA off where it would fail at the first connect anyway, or says why we cannot start.
+Outcome<void> check_rdma(NetworkConfig& network, std::size_t pinned) {
+  if (network.rdma == "off") return {};
+  if (auto options = verbs_options(network); !options) return tl::unexpected(options.error());
+  const bool must = network.rdma == "on";
+  if (fabric::verbs::list_devices().empty()) {
+    if (must)
+      return problem({ProblemCode::config, "this machine has no RDMA device, and rdma is \"on\"",
+                      "'rdma link show' lists the devices; set rdma = \"auto\"", ENODEV});
+    return {};  // one may come
+  }
+  const std::string complaint = fabric::verbs::memlock_complaint(pinned);
+  if (complaint.empty()) return {};
+  if (must) return problem({ProblemCode::config, complaint, "", ENOMEM});
+  log_warning("going without RDMA: {}", complaint);
+  network.rdma = "off";
+  return {};
+}
+#else
+Outcome<void> check_rdma(NetworkConfig& network, std::size_t) {
+  if (network.rdma != "on") return {};
+  return problem({ProblemCode::config, "this build has no RDMA, and rdma is \"on\"",
+                  "build it with libibverbs-dev and librdmacm-dev", ENOTSUP});
+}
 #endif
 
 }  // namespace
 
-Outcome<void> Reactors::add_fabrics(Reactor& reactor, const NetworkConfig& network) {
+void Reactors::add_fabrics(Reactor& reactor, const NetworkConfig& network) {
   std::vector<fabric::Fabric*> by_preference;
   auto add = [&](std::unique_ptr<fabric::Fabric> fabric) {
     by_preference.push_back(fabric.get());
     owned_fabrics_.push_back(std::move(fabric));
   };
 #ifdef RNBD_HAVE_VERBS
-  if (network.rdma != "off") {
-    auto options = verbs_options(network);
-    if (!options) return tl::unexpected(options.error());
-    add(std::make_unique<fabric::verbs::VerbsFabric>(reactor, *options));
-  }
+  if (network.rdma != "off")
+    add(std::make_unique<fabric::verbs::VerbsFabric>(reactor, *verbs_options(network)));
 #endif
   add(std::make_unique<fabric::iwarp::IwarpFabric>(reactor, iwarp_options(network)));
   auto choice = std::make_unique<fabric::ChoiceFabric>(std::move(by_preference));
   fabrics_.push_back(choice.get());
   owned_fabrics_.push_back(std::move(choice));
-  return {};
 }
 
 Outcome<std::unique_ptr<Reactors>> Reactors::start(const std::string& name, const LoopConfig& loops,
-                                                   const NetworkConfig& network) {
+                                                   const NetworkConfig& asked, Pinned pinned) {
   auto all = std::unique_ptr<Reactors>(new Reactors());
-  std::size_t count = loops.reactors != 0 ? loops.reactors : usable_cpus();
+  const std::size_t count = loops.reactors != 0 ? loops.reactors : usable_cpus();
+  NetworkConfig network = asked;
+  if (auto checked = check_rdma(network, pinned.per_path + (count + 1) * pinned.per_connection);
+      !checked)
+    return tl::unexpected(checked.error());
   for (std::size_t i = 0; i < count; ++i) {
     ReactorOptions options;
     options.name = fmt::format("{}-{}", name, i);
@@ -91,8 +118,7 @@ Outcome<std::unique_ptr<Reactors>> Reactors::start(const std::string& name, cons
     all->reactors_.push_back(std::move(*reactor));
     all->pointers_.push_back(all->reactors_.back().get());
     all->loops_.push_back(all->reactors_.back().get());
-    if (auto added = all->add_fabrics(*all->pointers_.back(), network); !added)
-      return tl::unexpected(added.error());
+    all->add_fabrics(*all->pointers_.back(), network);
   }
   for (Reactor* reactor : all->pointers_) reactor->start();
   return all;

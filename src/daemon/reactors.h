@@ -17,9 +17,14 @@ namespace rnbd::daemon {
 
 class Reactors final {
  public:
-  // `name` starts the threads' names.
+  // `name` starts the threads' names. `pinned` is how many bytes one path over RDMA pins: whether
+  // it may is found out now, not at the first connect.
+  struct Pinned {
+    std::size_t per_path = 0;
+    std::size_t per_connection = 0;
+  };
   static Outcome<std::unique_ptr<Reactors>> start(const std::string& name, const LoopConfig& loops,
-                                                  const NetworkConfig& network);
+                                                  const NetworkConfig& network, Pinned pinned);
   ~Reactors();
 
   Reactor& home() { return *reactors_.front(); }
@@ -32,7 +37,7 @@ class Reactors final {
 
  private:
   Reactors() = default;
-  Outcome<void> add_fabrics(Reactor& reactor, const NetworkConfig& network);
+  void add_fabrics(Reactor& reactor, const NetworkConfig& network);
   std::vector<std::unique_ptr<Reactor>> reactors_;
   std::vector<std::unique_ptr<fabric::Fabric>> owned_fabrics_;  // after the threads have ended
   std::vector<Reactor*> pointers_;

@@ -12,7 +12,10 @@ ram_devices 1 16
 
 # map VOLUME [WORD...]: maps it with our client and prints the device.
 map() { rnbd map "sessname=s1 path=$us,rdma:$them device_path=$1" "${@:2}" >/dev/null && readlink -f /dev/rnbd0; }
-unmap_all() { rnbd unmap --all --force >/dev/null; }
+unmap_all() {
+  local device
+  for device in $(rnbd list --no-headers | awk '{ print $1 }'); do rnbd unmap "$device" >/dev/null; done
+}
 field() { rnbd show "$1" -o json | python3 -c 'import json,sys; d=json.load(sys.stdin); print(eval("d"+sys.argv[1]))' "$2"; }
 server_sessions() { ls /sys/class/rtrs-server 2>/dev/null | grep -v '^ctl$' | wc -l; }
 no_session_there() { [ "$(server_sessions)" -eq 0 ]; }
@@ -52,7 +55,7 @@ device=$(map /dev/disk)
 expect_error "open for writing" rnbd map "sessname=s2 path=rdma:$them device_path=/dev/disk"
 rnbd map "sessname=s2 path=rdma:$them device_path=/dev/disk access_mode=ro" >/dev/null
 expect_equal "ro device" "$(blockdev --getro /dev/rnbd1)" 1
-expect_error "Read-only\|not permitted\|Operation" dd if=/dev/zero of=/dev/rnbd1 bs=4k count=1 oflag=direct || true
+expect_error "not permitted" dd if=/dev/zero of=/dev/rnbd1 bs=4k count=1 oflag=direct
 rnbd unmap rnbd1 >/dev/null
 
 step "C23-C31: data, flush, discard, write zeroes reach the disk"
@@ -67,7 +70,7 @@ blkdiscard -o 3M -l 1M "$device" || fail "C30: discard"
 step "mkfs, mount, fsck"
 mkfs.ext4 -q -F "$device"
 mount "$device" /mnt
-cp -r "$LAB_ROOT/docs" /mnt 2>/dev/null || cp -r /etc/apt /mnt
+cp -r /etc/apt /mnt
 sync
 umount /mnt
 fsck.ext4 -fn "$device" >/tmp/fsck.out 2>&1 || { cat /tmp/fsck.out; fail fsck; }

@@ -49,6 +49,20 @@ last_count=0
 step "over TCP"
 under_load tcp:10.0.0.2
 
+step "an upgrade: the daemon ends by itself and leaves its devices"
+printf '[client]\non_stop = "leave"\nfrontend = "ublk"\n' >/tmp/leave.toml
+client_start --config /tmp/leave.toml
+rnbd map "sessname=s1 path=rdma:10.0.0.2 device_path=disk" >/dev/null
+last_count=0
+fio_verify /dev/rnbd0 --size=32m --io_size=12m --rate_iops=400 &
+load=$!
+wait_until 20 busy "$(readlink -f /dev/rnbd0)"
+daemon_stop "$client"
+client_start --config /tmp/leave.toml
+wait $load || fail "fio saw an error"
+rnbd unmap rnbd0 >/dev/null
+daemon_stop "$client"
+
 step "a device whose volume is gone waits, and is given up by force"
 client_start --frontend ublk
 rnbd map "sessname=s1 path=tcp:10.0.0.2 device_path=disk" >/dev/null

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 #include <future>
 
@@ -34,7 +35,9 @@ class ClientDaemon::Impl {
       return problem({ProblemCode::failed,
                       fmt::format("cannot make {}: {}", directory, error.message()), "",
                       to_errno(error)});
-    auto reactors = Reactors::start("rnbd-clt", config_.loops, config_.network);
+    // Bounce memory as it is at first, and the queues.
+    constexpr Reactors::Pinned kPinned{.per_path = 0, .per_connection = std::size_t{3} << 20};
+    auto reactors = Reactors::start("rnbd-clt", config_.loops, config_.network, kPinned);
     if (!reactors) return tl::unexpected(reactors.error());
     reactors_ = std::move(*reactors);
     // The admin socket first: it tells whether another daemon runs here, before anything of its is
@@ -56,6 +59,7 @@ class ClientDaemon::Impl {
   ~Impl() {
     admin_.reset();
     if (!reactors_) return;
+    if (manager_ && config_.on_stop == "leave") leave_volumes();
     if (manager_) close_volumes();
     if (frontends_) stop_frontends();
     auto gone = std::make_shared<std::promise<void>>();  // outlives this call if a name is slow
@@ -122,6 +126,18 @@ class ClientDaemon::Impl {
       case AdminCommand::ping:
         return reply(manager_->list());
     }
+  }
+
+  // As a crash, but with the files and sockets taken away: ublk devices wait for the next daemon.
+  [[noreturn]] void leave_volumes() {
+    auto left = std::make_shared<std::promise<void>>();
+    auto future = left->get_future();
+    reactors_->on_home([&] { frontends_->leave_ublk([left] { left->set_value(); }); });
+    if (future.wait_for(kCloseTimeout) != std::future_status::ready)
+      log_warning("servers do not answer: block devices are left as they are");
+    stop_frontends();
+    log_info("volumes are left to the next daemon");
+    std::_Exit(0);
   }
 
   void close_volumes() {

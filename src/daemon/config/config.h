@@ -21,7 +21,7 @@ struct LoopConfig {
 
 struct NetworkConfig {
   std::string crc = "auto";               // auto, on, off, strict
-  std::string rdma = "auto";              // auto, off
+  std::string rdma = "auto";              // auto, on, off
   std::string rdma_device{};              // "mlx5_0", "mlx5_0/1"; empty: whichever routes there
   std::string memory_windows = "bounce";  // bounce, type2
   Duration heartbeat_interval = std::chrono::seconds(5);
@@ -72,6 +72,7 @@ struct ClientConfig {
   Duration connect_timeout = std::chrono::seconds(5);
   Duration map_timeout = std::chrono::seconds(30);
   Duration hold_timeout{0};
+  std::string on_stop = "unmap";  // unmap, leave
   Duration reconnect_delay = std::chrono::seconds(1);
   Duration reconnect_delay_max = std::chrono::seconds(30);
   std::int64_t max_reconnect_attempts = -1;

@@ -11,8 +11,10 @@ constexpr Duration kLongTime = 24h;
 void add_network_keys(NetworkConfig& network, std::vector<Key>& keys) {
   keys.push_back({"crc", "CRC32C on TCP: auto leaves it out on loopback and Unix sockets",
                   Choice{&network.crc, {"auto", "on", "off", "strict"}}});
-  keys.push_back({"rdma", "auto: use RDMA where a device routes to the peer; off: never",
-                  Choice{&network.rdma, {"auto", "off"}}});
+  keys.push_back({"rdma",
+                  "auto: use RDMA where a device routes to the peer and the memory it needs may be "
+                  "pinned; on: the same, and do not start where it cannot be used; off: never",
+                  Choice{&network.rdma, {"auto", "on", "off"}}});
   keys.push_back({"rdma_device",
                   "use this RDMA device only, or this port of it: mlx5_0, mlx5_0/1; empty: the one "
                   "that routes to the peer",
@@ -112,6 +114,11 @@ Section client_section(ClientConfig& client) {
       {"hold_timeout",
        "how long requests are held while the server is away, then the device fails; 0: for ever",
        Time{&client.hold_timeout, 0ns, kLongTime}},
+      {"on_stop",
+       "what ending the daemon means: unmap: every volume is unmapped; leave: ublk devices stay "
+       "and "
+       "wait for the next daemon, as after a crash (for upgrades)",
+       Choice{&client.on_stop, {"unmap", "leave"}}},
       {"reconnect_delay", "first pause between attempts to reconnect; doubles",
        Time{&client.reconnect_delay, 10ms, kLongTime}},
       {"reconnect_delay_max", "up to this", Time{&client.reconnect_delay_max, 10ms, kLongTime}},

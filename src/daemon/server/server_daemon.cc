@@ -81,7 +81,10 @@ class ServerDaemon::Impl {
 
   Outcome<void> start() {
     if (auto checked = check_search_path(); !checked) return checked;
-    auto reactors = Reactors::start("rnbd-srv", config_.loops, config_.network);
+    // Chunk memory, and the queues: about 1 KiB per request on each connection.
+    const Reactors::Pinned pinned{.per_path = config_.sess_queue_depth * config_.max_chunk_size,
+                                  .per_connection = config_.sess_queue_depth * 1024};
+    auto reactors = Reactors::start("rnbd-srv", config_.loops, config_.network, pinned);
     if (!reactors) return tl::unexpected(reactors.error());
     reactors_ = std::move(*reactors);
     opener_ = std::make_unique<ExportOpener>(config_, exports_config_);
