@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The kernel's RNBD client against our server over RDMA. Cases are named as in docs/interop.md.
+# lab: --timeout 600
 . "$LAB_LIB"
 
 rdma_wire

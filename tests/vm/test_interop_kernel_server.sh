@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Our client against the kernel's RNBD server over RDMA. Cases are named as in docs/interop.md.
+# lab: --timeout 600
 . "$LAB_LIB"
 
 us=ip:10.0.0.1

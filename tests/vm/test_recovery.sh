@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Our client daemon dies under load and a new one takes its ublk devices over: no I/O error, no lost write.
+# lab: --timeout 600
 . "$LAB_LIB"
 
 mkdir -p /tmp/volumes
