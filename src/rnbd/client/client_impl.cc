@@ -89,7 +89,7 @@ void ClientImpl::fail_device(RemoteDevice& device) {
 void ClientImpl::close(std::function<void()> done) {
   RNBD_ASSERT(!closed_);
   closed_ = std::move(done);
-  if (link_ == Link::none) return home_.post([this] { maybe_closed(); });
+  if (link_ == Link::none) return home_.defer(closed_task_);
   if (link_ == Link::ending) return;
   session_->close();
 }
@@ -120,7 +120,7 @@ void ClientImpl::on_id_given(RemoteDeviceImpl& device, std::uint32_t device_id) 
 
 void ClientImpl::remove_device(RemoteDeviceImpl& device) {
   std::erase_if(devices_, [&](const auto& owned) { return owned.get() == &device; });
-  home_.post([this] { maybe_closed(); });
+  home_.defer(closed_task_);
 }
 
 // Nobody waits for this open any more: give it back, unless the same name was opened anew and

@@ -71,6 +71,7 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
   std::uint64_t last_serial_ = 0;
   std::vector<std::unique_ptr<RemoteDeviceImpl>> devices_;
   std::function<void()> closed_;
+  Task closed_task_ = Task::of<&ClientImpl::maybe_closed>(this);
 };
 
 // What two spellings of one path have in common: no doubled slashes, no "." components, and none at

@@ -180,7 +180,8 @@ void Channel::on_request(std::uint32_t immediate) {
   RequestImpl& request = shared_.requests->slot(chunk);
   ++outstanding_;
   counters_.started(parsed->read ? Direction::read : Direction::write, offset);
-  // A reply that is not as long as its room would leave bytes of the answer undefined at the client.
+  // A reply that is not as long as its room would leave bytes of the answer undefined at the
+  // client.
   if (!take(request, chunk, *parsed)) return respond(request, EINVAL);
   shared_.handler.on_request(request);
 }
