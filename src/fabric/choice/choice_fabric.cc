@@ -146,7 +146,7 @@ Result<std::unique_ptr<Listener>> ChoiceFabric::listen(const Address& address,
     if (listener.error() == std::errc::protocol_not_supported ||
         (!all->empty() && listener.error() == std::errc::no_such_device))
       continue;
-    error = listener.error();
+    if (error == from_errno(ENODEV)) error = listener.error();  // a missing device explains least
     if (!all->empty())
       log_warning("cannot listen on {} by {}: {}", wanted.to_string_with_port(),
                   fabrics_[index]->capabilities().name, error.message());

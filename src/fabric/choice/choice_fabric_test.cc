@@ -114,6 +114,9 @@ TEST_F(Choice, ListensWhereItCanAndFailsOnlyWhenNobodyListens) {
   EXPECT_TRUE(both.listen(sim_.listen_address(), handler_));
   ChoiceFabric none({&nowhere_});
   EXPECT_EQ(none.listen(sim_.listen_address(), handler_).error(), from_errno(EADDRINUSE));
+  Nowhere deviceless(sim_.server());
+  ChoiceFabric taken({&deviceless, &nowhere_});  // the port is, which is worth more to know
+  EXPECT_EQ(taken.listen(sim_.listen_address(), handler_).error(), from_errno(EADDRINUSE));
   nowhere_.listen_error = EPROTONOSUPPORT;
   EXPECT_EQ(none.listen(sim_.listen_address(), handler_).error(), from_errno(ENODEV));
 }
