@@ -96,6 +96,32 @@ TEST(Reactor, DestructorStopsAndJoins) {
   reactor.reset();
 }
 
+// A source of work that can wake the loop only when it was armed.
+struct Armable final : PollHook {
+  explicit Armable(Reactor& reactor) : loop(reactor) {}
+  bool poll() override { return std::exchange(found, false); }
+  bool arm() override {
+    ++arms;
+    if (arms == 1) return true;  // there was work meanwhile
+    armed = true;
+    unlink();
+    loop.post([this] { done = armed; });
+    return false;
+  }
+  Reactor& loop;
+  int arms = 0;
+  bool found = false, armed = false, done = false;
+};
+
+TEST(Reactor, ArmsItsHooksBeforeItSleepsAndDoesNotSleepOnWork) {
+  auto reactor = make_reactor();
+  Armable hook(*reactor);
+  reactor->add_hook(hook);
+  EXPECT_TRUE(run_until(*reactor, [&] { return hook.done; }));
+  EXPECT_EQ(hook.arms, 2);
+  EXPECT_FALSE(hook.linked());
+}
+
 TEST(Reactor, DropsCallsThatNeverRan) {
   auto token =
       std::make_shared<int>(1);  // shared with the posted call, whose destruction is the claim

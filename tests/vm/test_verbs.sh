@@ -8,5 +8,5 @@ export RNBD_TEST_RDMA_V4=10.0.0.1 RNBD_TEST_RDMA_V6=fd00::1
 before=$(rdma_counts)
 
 step "verbs_test"
-"$RNBD_BIN/verbs_test" --gtest_brief=1 --gtest_filter="${RNBD_TEST_FILTER:-*}"
+"$RNBD_BIN/verbs_test" --gtest_filter="${RNBD_TEST_FILTER:-*}"
 expect_no_rdma_leak "$before"

@@ -61,6 +61,7 @@ VerbsConnection::VerbsConnection(Core& core, VerbsDomain& domain, const Connecti
 VerbsConnection::~VerbsConnection() {
   RNBD_ASSERT(core_.reactor.on_this_thread());
   if (id_) core_.events.remove(id_);
+  windows_.unbind();
   id_.reset();  // the queue pair before its completion queue
 }
 
@@ -372,6 +373,7 @@ void VerbsConnection::finish() {
   trim_timer_.disarm();
   finish_.unlink();
   core_.events.remove(id_);
+  windows_.unbind();  // a queue pair with bound windows cannot be destroyed
   if (id_->qp != nullptr) rdma_destroy_qp(id_.get());
   while (completions_ != nullptr && drain()) {  // what it had completed before
   }

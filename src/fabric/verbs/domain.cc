@@ -56,7 +56,7 @@ bool VerbsDomain::find(const void* address, std::size_t length, std::uint32_t& k
 }
 
 VerbsMemory::VerbsMemory(VerbsDomain& domain, std::unique_ptr<RegisteredMemory> memory)
-    : domain_(domain), memory_(std::move(memory)) {
+    : memory_(std::move(memory)) {
   for (auto& region : domain.regions_) {
     if (region.begin.load() != 0) continue;
     const auto bytes = memory_->bytes();

@@ -65,7 +65,6 @@ class VerbsMemory final : public Memory {
   void set_gate(std::size_t, bool) override {}
 
  private:
-  VerbsDomain& domain_;
   std::unique_ptr<RegisteredMemory> memory_;
   VerbsDomain::Region* region_ = nullptr;
 };

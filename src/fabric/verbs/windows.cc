@@ -103,13 +103,17 @@ WindowTable::Window* WindowTable::find_key(std::uint32_t key) {
   return nullptr;
 }
 
-void WindowTable::clear() {
+void WindowTable::unbind() {
   for (Window& window : windows_) {
-    window.exposed = false;
     if (window.handle == nullptr) continue;
     const int error = ibv_dealloc_mw(std::exchange(window.handle, nullptr));
     if (error != 0) log_error("cannot free a memory window: {}", from_errno(error).message());
   }
+}
+
+void WindowTable::clear() {
+  unbind();
+  for (Window& window : windows_) window.exposed = false;
   exposed_ = 0;
   arena_.clear();
 }

@@ -54,7 +54,9 @@ class WindowTable {
   bool type2() const { return type2_ != nullptr; }
   bool trim() { return arena_.trim(); }
   bool empty() const { return arena_.empty(); }
-  void clear();  // when no peer can write any more
+  // At the end, when the queue pair takes no more messages: unbinds all. Before it is destroyed.
+  void unbind();
+  void clear();  // when it is destroyed
 
  private:
   static constexpr std::uint32_t kMarked = 16;  // shorter ones carry no mark
