@@ -68,7 +68,7 @@ TEST(Failure, ResetAtAnyMomentOfEstablishmentFailsOpenAndLeavesNothing) {
     ASSERT_TRUE(pair.open()) << step;
     EXPECT_TRUE(pair.store().mistakes().empty());
   }
-  EXPECT_GT(failed, 20);
+  EXPECT_GT(failed, 10);  // most; a reset that looks like a refused name is tried again
 }
 
 TEST(Failure, CloseAtAnyMomentOfEstablishmentEndsCleanly) {
