@@ -91,15 +91,17 @@ class BlockDevice(EndToEnd):
             run("umount", where)
         self.unmap("rnbd0")
 
-    def test_a_client_killed_with_a_block_device_leaves_nothing_in_the_way_of_the_next(self):
-        self.mapped()
+    def test_a_client_killed_with_a_block_device_is_followed_by_one_that_has_it_again(self):
+        node = self.mapped()["node"]
+        run("dd", "if=/dev/urandom", f"of={node}", "bs=1M", "count=2", "oflag=direct", "status=none")
         self.client.kill()
         self.start_client(frontend="loop")
-        wait_until(lambda: not os.path.lexists(self.dir / "client-dev" / "rnbd0"), "the dead links to go")
-        again = wait_until(lambda: self.rnbd(*self.map_words("disk0"), check=False).returncode == 0 and self.devices()[0],
-                           "the server to drop the dead session", 60)
-        self.assertEqual(again["name"], "rnbd0")
+        again = wait_until(lambda: next((d for d in self.devices() if d["state"] == "open" and d["loop"]), None),
+                           "the volume to be there again", 60)
+        self.assertEqual(again["volume"], "disk0")
         self.assertTrue(stat.S_ISBLK(os.stat(again["node"]).st_mode))
+        run("cmp", "-n", 2 * MIB, again["node"], self.volumes / "disk0")
+        self.unmap(again["name"])
 
     def test_unmap_refuses_while_open_and_force_takes_it_away(self):
         node = self.mapped()["node"]
