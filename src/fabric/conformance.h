@@ -53,6 +53,8 @@ class Harness {
   // What this fabric can hold a peer to.
   virtual bool enforces_gates() const { return true; }
   virtual bool enforces_windows() const { return true; }  // hide and expose have effect
+  // Survives a peer that invalidates what it may not.
+  virtual bool guards_invalidation() const { return true; }
   // A window's key is good for its bytes only, not for what lies beside them.
   virtual bool enforces_window_bounds() const { return enforces_windows(); }
   // Bytes are in the exposed memory when they arrive, not only when it is hidden.

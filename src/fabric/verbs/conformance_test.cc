@@ -31,6 +31,7 @@ class VerbsHarness final : public Harness {
   }
   bool enforces_gates() const override { return false; }
   bool enforces_windows() const override { return type2_; }
+  bool guards_invalidation() const override { return false; }
   // rdma_rxe checks writes through a window against the memory it is bound to, not against it.
   bool enforces_window_bounds() const override { return false; }
   bool places_directly() const override { return false; }
@@ -55,6 +56,7 @@ std::unique_ptr<Harness> make_v6() {
 std::unique_ptr<Harness> make_type2() {
   verbs::Options options;
   options.windows = verbs::Windows::type2;
+  options.windows_of_software = true;
   return std::make_unique<VerbsHarness>(*verbs::test_address(AF_INET), options);
 }
 

@@ -255,12 +255,13 @@ Result<RemoteSpan> VerbsConnection::expose(std::uint32_t window, std::span<const
   if (windows_.type2()) {
     if (state_ != State::open) return fail_errno(ENOTCONN);
     if (!window_requests_fit(2)) return fail_errno(ENOBUFS);
+    // Its last binding has to be posted before the next one is built: see WindowTable::next_key.
+    if (windows_.bound_by(window) > sends_.head() - chain_.size()) ring();
+    if (ending()) return fail_errno(ENOTCONN);
   }
   auto opened = windows_.open(window, local);
   if (!opened) return fail(opened.error());
   if (windows_.type2()) {
-    // Its last binding has to be posted before the next one can be built.
-    if ((*opened)->bound_by > sends_.head() - chain_.size()) ring();
     ibv_send_wr bind{};
     windows_.fill_bind(**opened, bind);
     (*opened)->bound_by = add_own(bind, {});

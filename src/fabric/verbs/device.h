@@ -41,6 +41,8 @@ class Device {
   ibv_context* context() const { return context_; }
   const ibv_device_attr& attributes() const { return attributes_; }
   std::string name() const { return ibv_get_device_name(context_->device); }
+  // rdma_rxe: it does not guard its windows well enough to offer them to a peer.
+  bool is_software() const { return attributes_.vendor_id == kVendorSoftware; }
   bool has_type2_windows() const {
     return (attributes_.device_cap_flags & IBV_DEVICE_MEM_WINDOW_TYPE_2B) != 0;
   }
@@ -54,6 +56,7 @@ class Device {
   void read_async_events();
 
  private:
+  static constexpr std::uint32_t kVendorSoftware = 0xffffff;  // RXE_VENDOR_ID
   ibv_context* context_;
   ibv_device_attr attributes_;
   std::mutex mutex_;  // control path only

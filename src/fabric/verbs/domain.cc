@@ -8,12 +8,13 @@
 
 namespace rnbd::fabric::verbs {
 
-Result<std::unique_ptr<VerbsDomain>> VerbsDomain::create(CmId anchor, bool type2_windows) {
+Result<std::unique_ptr<VerbsDomain>> VerbsDomain::create(CmId anchor, const Options& options) {
   auto device = Device::of(anchor->verbs);
   if (!device) return fail(device.error());
   ibv_pd* pd = ibv_alloc_pd((*device)->context());
   if (pd == nullptr) return fail_errno(errno);
-  const bool windows = type2_windows && (*device)->has_type2_windows();
+  const bool windows = options.windows == Windows::type2 && (*device)->has_type2_windows() &&
+                       (!(*device)->is_software() || options.windows_of_software);
   return std::unique_ptr<VerbsDomain>(
       new VerbsDomain(std::move(anchor), std::move(*device), pd, windows));
 }

@@ -10,6 +10,7 @@
 #include "fabric/fabric.h"
 #include "fabric/verbs/cm.h"
 #include "fabric/verbs/device.h"
+#include "fabric/verbs/options.h"
 #include "fabric/verbs/registered.h"
 
 namespace rnbd::fabric::verbs {
@@ -19,7 +20,7 @@ class VerbsMemory;
 class VerbsDomain final : public Domain {
  public:
   // `anchor` is bound to the device and keeps librdmacm from closing it.
-  static Result<std::unique_ptr<VerbsDomain>> create(CmId anchor, bool type2_windows);
+  static Result<std::unique_ptr<VerbsDomain>> create(CmId anchor, const Options& options);
   ~VerbsDomain() override;
   const Capabilities& capabilities() const override { return capabilities_; }
   DeviceName device() const override { return {device_->name(), port_}; }

@@ -19,6 +19,7 @@ struct Options {
   std::string device;  // use this device only, e.g. "mlx5_0"; empty: whichever serves the address
   unsigned port = 0;   // and this port of it; 0: any
   Windows windows = Windows::bounce;
+  bool windows_of_software = false;  // rdma_rxe's too: for tests with a peer that means well
 
   int listen_backlog = 128;
   // A message waits so long for a posted receive, in steps of the RNR timer below.

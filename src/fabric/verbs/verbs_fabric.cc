@@ -55,7 +55,7 @@ Result<std::unique_ptr<Domain>> VerbsFabric::create_domain(const PathAddress& ad
   if (way != 0 || !is_ours(address.destination)) return fail_errno(ENODEV);
   auto anchor = bound_to(address);
   if (!anchor) return fail(anchor.error());
-  return VerbsDomain::create(std::move(*anchor), core_.options.windows == Windows::type2);
+  return VerbsDomain::create(std::move(*anchor), core_.options);
 }
 
 Result<std::unique_ptr<Domain>> VerbsFabric::create_domain(const IncomingConnection& first) {
@@ -63,7 +63,7 @@ Result<std::unique_ptr<Domain>> VerbsFabric::create_domain(const IncomingConnect
   auto anchor = bound_to({.source = first.local_address(), .destination = first.peer_address()});
   if (!anchor) return fail(anchor.error());
   if (anchor->get()->verbs != incoming.id()->verbs) return fail_errno(EXDEV);
-  return VerbsDomain::create(std::move(*anchor), core_.options.windows == Windows::type2);
+  return VerbsDomain::create(std::move(*anchor), core_.options);
 }
 
 Result<std::unique_ptr<Connection>> VerbsFabric::connect(const ConnectRequest& request,

@@ -47,6 +47,9 @@ class WindowTable {
   Slice close(Window& window);
   // The work request that makes the window's key valid.
   void fill_bind(const Window& window, ibv_send_wr& request) const;
+  std::uint64_t bound_by(std::uint32_t window) const {
+    return window < windows_.size() ? windows_[window].bound_by : 0;
+  }
   std::uint32_t exposed() const { return exposed_; }
   Window* find(std::uint32_t window);
   Window* find_key(std::uint32_t key);  // an exposed one
