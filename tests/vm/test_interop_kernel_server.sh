@@ -101,10 +101,28 @@ fio_verify /dev/rnbd0 --size=1m
 unmap_all
 
 step "100 map/unmap cycles"
-for i in $(seq 100); do
-  map /dev/ram0 >/dev/null || fail "map $i"
-  rnbd unmap rnbd0 >/dev/null || fail "unmap $i"
-done
+python3 - "$us" "rdma:$them" <<'PYTHON'
+import json, socket, sys
+
+daemon = socket.socket(socket.AF_UNIX)
+daemon.connect("/run/rnbd/client.sock")
+lines = daemon.makefile("rw")
+
+
+def ask(**request):
+    lines.write(json.dumps({"version": 1, **request}) + "\n")
+    lines.flush()
+    answer = json.loads(lines.readline())
+    if not answer["ok"]:
+        sys.exit(f"cycle {cycle}: {answer}")
+    return answer
+
+
+path = {"source": sys.argv[1], "destination": sys.argv[2], "port": 1234}
+for cycle in range(100):
+    ask(command="map", map={"session": "s1", "paths": [path], "device_path": "/dev/ram0"})
+    ask(command="unmap", target="rnbd0")
+PYTHON
 
 step "C54 ipv6, C55 source-address"
 rnbd map "sessname=s6 path=ip:fd00::1@rdma:fd00::2 device_path=/dev/disk" >/dev/null

@@ -21,7 +21,7 @@ under_load() { # PATH: kills the client again and again while fio writes and che
   node=$(readlink -f "$disk")
   mkfs.ext4 -q -F "$fs"
   mount "$fs" /mnt
-  fio_verify "$disk" --size=32m --io_size=24m --rate_iops=400 &
+  fio_verify "$disk" --size=32m --io_size=24m --rate_iops=60 &
   local load=$!
   for number in 1 2 3; do
     wait_until 20 busy "$node"
@@ -55,7 +55,7 @@ printf '[client]\non_stop = "leave"\nfrontend = "ublk"\n' >/tmp/leave.toml
 client_start --config /tmp/leave.toml
 rnbd map "sessname=s1 path=rdma:10.0.0.2 device_path=disk" >/dev/null
 last_count=0
-fio_verify /dev/rnbd0 --size=32m --io_size=12m --rate_iops=400 &
+fio_verify /dev/rnbd0 --size=32m --io_size=12m --rate_iops=100 &
 load=$!
 wait_until 20 busy "$(readlink -f /dev/rnbd0)"
 daemon_stop "$client"
