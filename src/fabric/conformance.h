@@ -53,12 +53,6 @@ class Harness {
   // What this fabric can hold a peer to.
   virtual bool enforces_gates() const { return true; }
   virtual bool enforces_windows() const { return true; }  // hide and expose have effect
-  // Survives a peer that invalidates what it may not.
-  virtual bool guards_invalidation() const { return true; }
-  // A window's key is good for its bytes only, not for what lies beside them.
-  virtual bool enforces_window_bounds() const { return enforces_windows(); }
-  // Bytes are in the exposed memory when they arrive, not only when it is hidden.
-  virtual bool places_directly() const { return true; }
   virtual bool knows_what_is_filled() const { return false; }
   // How long an arriving message waits for a receive; zero when it does not wait at all.
   virtual Duration receive_grace() const { return std::chrono::seconds(1); }

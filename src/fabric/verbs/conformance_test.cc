@@ -12,12 +12,11 @@ namespace {
 
 class VerbsHarness final : public Harness {
  public:
-  VerbsHarness(Address address, const verbs::Options& options)
+  explicit VerbsHarness(Address address)
       : address_(std::move(address)),
-        type2_(options.windows == verbs::Windows::type2),
         reactor_(verbs::make_test_reactor()),
-        server_(*reactor_, options),
-        clients_{verbs::VerbsFabric(*reactor_, options), verbs::VerbsFabric(*reactor_, options)} {}
+        server_(*reactor_),
+        clients_{verbs::VerbsFabric(*reactor_), verbs::VerbsFabric(*reactor_)} {}
 
   Fabric& server() override { return server_; }
   Fabric& client(std::size_t index) override { return clients_[index]; }
@@ -30,40 +29,27 @@ class VerbsHarness final : public Harness {
     return done() || testing::run_until(*reactor_, done, limit);
   }
   bool enforces_gates() const override { return false; }
-  bool enforces_windows() const override { return type2_; }
-  bool guards_invalidation() const override { return false; }
-  // rdma_rxe checks writes through a window against the memory it is bound to, not against it.
-  bool enforces_window_bounds() const override { return false; }
-  bool places_directly() const override { return false; }
+  bool enforces_windows() const override { return false; }
   bool pads_private_data() const override { return true; }
   bool receiver_knows_of_missing_receives() const override { return false; }
 
  private:
   Address address_;
-  bool type2_;
   std::unique_ptr<Reactor> reactor_;
   verbs::VerbsFabric server_;
   std::array<verbs::VerbsFabric, 2> clients_;
 };
 
 std::unique_ptr<Harness> make_v4() {
-  return std::make_unique<VerbsHarness>(*verbs::test_address(AF_INET), verbs::Options{});
+  return std::make_unique<VerbsHarness>(*verbs::test_address(AF_INET));
 }
 std::unique_ptr<Harness> make_v6() {
-  return std::make_unique<VerbsHarness>(*verbs::test_address(AF_INET6), verbs::Options{});
-}
-
-std::unique_ptr<Harness> make_type2() {
-  verbs::Options options;
-  options.windows = verbs::Windows::type2;
-  options.windows_of_software = true;
-  return std::make_unique<VerbsHarness>(*verbs::test_address(AF_INET), options);
+  return std::make_unique<VerbsHarness>(*verbs::test_address(AF_INET6));
 }
 
 std::vector<Subject> subjects() {
   std::vector<Subject> all;
   if (verbs::test_address(AF_INET)) all.push_back({"v4", &make_v4});
-  if (verbs::test_address(AF_INET)) all.push_back({"type2", &make_type2});
   if (verbs::test_address(AF_INET6)) all.push_back({"v6", &make_v6});
   return all;
 }

@@ -25,9 +25,10 @@ VerbsDomain::VerbsDomain(CmId anchor, std::shared_ptr<Device> device, ibv_pd* pd
       device_(std::move(device)),
       port_(anchor_->port_num),
       pd_(pd),
+      type2_windows_(type2_windows),
       capabilities_{.name = "verbs",
                     .send_imm = true,
-                    .remote_invalidate = type2_windows,
+                    .remote_invalidate = type2_windows && !device_->is_software(),
                     .send_invalidate = device_->can_send_invalidate()} {}
 
 VerbsDomain::~VerbsDomain() {

@@ -30,7 +30,7 @@ class VerbsDomain final : public Domain {
   Device& rdma_device() const { return *device_; }
   const std::shared_ptr<Device>& shared_device() const { return device_; }
   unsigned port() const { return port_; }
-  bool type2_windows() const { return capabilities_.remote_invalidate; }
+  bool type2_windows() const { return type2_windows_; }
 
   // The local key of all of these bytes, if one memory holds them. Any thread; the memory stays
   // while connections use the domain.
@@ -51,6 +51,7 @@ class VerbsDomain final : public Domain {
   std::shared_ptr<Device> device_;
   unsigned port_;
   ibv_pd* pd_;
+  bool type2_windows_;
   Capabilities capabilities_;
   std::array<Region, kRegions> regions_;
 };

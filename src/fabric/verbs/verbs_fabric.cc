@@ -22,7 +22,8 @@ bool is_ours(const Address& address) {
 VerbsFabric::VerbsFabric(Reactor& reactor, Options options)
     : capabilities_{.name = "verbs",
                     .send_imm = true,
-                    .remote_invalidate = options.windows == Windows::type2,
+                    .remote_invalidate =
+                        options.windows == Windows::type2 && !options.windows_of_software,
                     .send_invalidate = true},
       core_(reactor, std::move(options)) {}
 

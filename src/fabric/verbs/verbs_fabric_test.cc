@@ -9,12 +9,14 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <thread>
 
 #include "fabric/conformance/end.h"
 #include "fabric/verbs/connection.h"
 #include "fabric/verbs/device.h"
+#include "fabric/verbs/domain.h"
 #include "fabric/verbs/memlock.h"
 #include "fabric/verbs/testing/device.h"
 #include "reactor/testing.h"
@@ -238,6 +240,53 @@ TEST_F(VerbsDevice, S7_AKeyOfOneClientIsNoUseToAnother) {
   (void)window;
   close({&honest, &honest_server});
   memory.reset();
+}
+
+// Each exposure has a key of its own, which its message carries in order behind the binding, and
+// which is dead once hidden.
+TEST_F(VerbsDevice, TypeTwoWindowsLendMemoryForOneWriteEach) {
+  Options options;
+  options.windows = Windows::type2;
+  options.windows_of_software = true;
+  fabric_ = nullptr;
+  listener_ = nullptr;
+  domain_ = nullptr;
+  fabric_ = std::make_unique<VerbsFabric>(*reactor_, options);
+  listener_ = std::move(*fabric_->listen(address_, door_));
+  domain_ = std::move(*fabric_->create_domain(path()));
+  if (!static_cast<VerbsDomain&>(*domain_).type2_windows()) GTEST_SKIP() << "no type-2 windows";
+  End lender, writer;
+  join(writer, lender, {.send_depth = 8, .receive_depth = 8, .windows = 2});
+  Bytes target(5000);
+  RemoteSpan last;
+  for (std::uint32_t i = 0; i < 300; ++i) {
+    SCOPED_TRACE(i);
+    const Bytes bytes = pattern(5000, i + 1);
+    writer.post_receives(1, sizeof(RemoteSpan));
+    lender.post_receives(1);
+    const RemoteSpan window = lender.expose(i % 2, std::span(target));
+    EXPECT_NE(window.key, last.key);
+    const iovec told = vec(std::as_bytes(std::span(&window, 1)));
+    ASSERT_EQ(lender.post(conformance::send_work(one(told))), std::error_code());
+    ASSERT_TRUE(wait([&] { return writer.messages() == i + 1; }));
+    std::memcpy(&last, writer.received.back().bytes.data(), sizeof last);
+    const iovec part = vec(bytes);
+    ASSERT_EQ(writer.post(write_imm_work(one(part), last, i)), std::error_code());
+    ASSERT_TRUE(wait([&] { return lender.messages() == i + 1; }));
+    EXPECT_TRUE((*lender).filled(i % 2));
+    lender.hide(i % 2);
+    EXPECT_EQ(target, bytes);
+  }
+  lender.post_receives(2);  // for its failure to show
+  ASSERT_EQ(lender.post(immediate_work(0, 1)), std::error_code());
+  writer.post_receives(1);
+  ASSERT_TRUE(wait([&] { return writer.messages() == 301; }));  // hidden by now
+  const Bytes late(5000);
+  const iovec part = vec(late);
+  ASSERT_EQ(writer.post(write_work(one(part), last, 1)), std::error_code());
+  ASSERT_TRUE(wait([&] { return lender.closed == 1 && writer.closed == 1; }));
+  EXPECT_EQ(lender.why, Errc::remote_access);
+  EXPECT_EQ(target, pattern(5000, 300));
 }
 
 // An end on another thread: echoes immediates, and may be asked from anywhere how it is.
