@@ -41,7 +41,7 @@ class Device {
   ibv_context* context() const { return context_; }
   const ibv_device_attr& attributes() const { return attributes_; }
   std::string name() const { return ibv_get_device_name(context_->device); }
-  // rdma_rxe: it guards its windows badly, and tells nobody which one a peer invalidated.
+  // rdma_rxe: its memory windows are for tests (see Options::windows_of_software).
   bool is_software() const { return attributes_.vendor_id == kVendorSoftware; }
   bool has_type2_windows() const {
     return (attributes_.device_cap_flags & IBV_DEVICE_MEM_WINDOW_TYPE_2B) != 0;
