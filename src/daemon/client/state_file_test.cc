@@ -30,12 +30,12 @@ SavedState example() {
 
 class StateFileTest : public testing::Test {
  protected:
-  StateFileTest() {
-    std::string name = testing::TempDir() + "rnbd-state-XXXXXX";
-    directory_ = ::mkdtemp(name.data());
-  }
   ~StateFileTest() override { std::filesystem::remove_all(directory_); }
-  std::string directory_;
+  static std::string make_directory() {
+    std::string name = testing::TempDir() + "rnbd-state-XXXXXX";
+    return ::mkdtemp(name.data());
+  }
+  std::string directory_ = make_directory();
   StateFile file_{directory_ + "/client-state.json"};
 };
 
