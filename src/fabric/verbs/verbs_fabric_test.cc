@@ -248,9 +248,8 @@ TEST_F(VerbsDevice, TypeTwoWindowsLendMemoryForOneWriteEach) {
   Options options;
   options.windows = Windows::type2;
   options.windows_of_software = true;
-  fabric_ = nullptr;
-  listener_ = nullptr;
   domain_ = nullptr;
+  listener_ = nullptr;
   fabric_ = std::make_unique<VerbsFabric>(*reactor_, options);
   listener_ = std::move(*fabric_->listen(address_, door_));
   domain_ = std::move(*fabric_->create_domain(path()));
