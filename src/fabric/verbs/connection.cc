@@ -269,7 +269,10 @@ void VerbsConnection::on_disconnected() {
   // What came before the peer's goodbye is delivered first.
   while (!ending() && connected_ && drain()) {
   }
-  if (!ending()) end(Errc::peer_closed);
+  if (ending()) return;
+  if (state_ != State::open || sends_.idle()) return end(Errc::peer_closed);
+  // Why the peer left may still be under way, as the failure of what we sent.
+  timer_.arm_after(core_.options.last_words);
 }
 
 void VerbsConnection::on_async_event(const AsyncEvent& event) {
@@ -326,8 +329,8 @@ void VerbsConnection::on_timeout() {
       log_warning("verbs: the {} queue to {} does not drain; the queue pair is destroyed",
                   marker_sent_ ? "receive" : "send", peer_.to_string_with_port());
       return finish();
-    default:
-      return end(why_.value_or(from_errno(ETIMEDOUT)));
+    default:  // open: the peer has left; draining: the time is up
+      return end(why_.value_or(make_error_code(Errc::peer_closed)));
   }
 }
 

@@ -32,6 +32,8 @@ struct Options {
   Duration drain_timeout = std::chrono::seconds(1);  // graceful close: posted work leaves in this
   Duration flush_timeout = std::chrono::seconds(2);  // after that a queue pair is taken apart
 
+  Duration last_words = std::chrono::milliseconds(50);  // after the peer left: why it did
+
   std::uint32_t signal_interval = 16;  // one completion at least for so many work requests
   std::size_t inline_max = 128;        // local bytes up to here travel in the work request
   std::size_t block_size = 2u << 20;   // by which the bounce memory of a connection grows
