@@ -8,6 +8,8 @@ using namespace rnbd::wire;
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto bytes = std::as_bytes(std::span(data, size));
   RNBD_ASSERT(parse_connect_reject(bytes));  // never success
+  const auto extension = parse_extension(bytes);
+  RNBD_ASSERT(!extension || size >= 104);
   const auto io = parse_connect_accept(bytes, false);
   const auto service = parse_connect_accept(bytes, true);
   if (!service) return 0;

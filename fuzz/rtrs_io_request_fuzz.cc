@@ -26,6 +26,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   RNBD_ASSERT(request->usr_len <= kUsrLenMax);
   RNBD_ASSERT(request->data_length + request->usr_len == offset);
   RNBD_ASSERT(!request->has_target || request->read);
+  if (request->control) {
+    RNBD_ASSERT(offset == 0 && !request->read);
+    const auto control = parse_control(header);
+    RNBD_ASSERT(control || control.error() == from_errno(EOPNOTSUPP));
+    return 0;
+  }
   RNBD_ASSERT(!request->has_target || request->target.length <= request->data_length);
   RNBD_ASSERT(request->has_target || !request->need_invalidate);
   RNBD_ASSERT(!request->has_target || !request->bad_target);

@@ -61,6 +61,12 @@ Entry entry(int value) {
     case Errc::session_refused:
       return {"the server refused the session's name: it is in use there, or not allowed",
               ECONNRESET};
+    case Errc::other_instance:
+      return {"another server answers at this address than on the session's other paths", ENXIO};
+    case Errc::writes_lost:
+      return {"the server was restarted and lost writes that had not been flushed", EIO};
+    case Errc::disconnected:
+      return {"disconnected by the administrator", ENOTCONN};
   }
   return {"unknown error", EIO};
 }

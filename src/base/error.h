@@ -31,6 +31,9 @@ enum class Errc {
   too_long,              // a name or message exceeds its limit
   remote_access,         // a key or range the peer may not touch
   session_refused,       // the server closed the path when it heard the session's name
+  other_instance,        // another server process answered than the one the session is with
+  writes_lost,           // the server lost acknowledged writes that were not flushed yet
+  disconnected,          // a path taken down on the operator's word
 };
 
 const std::error_category& rnbd_category() noexcept;

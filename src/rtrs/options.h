@@ -15,6 +15,11 @@ struct HeartbeatOptions {
   unsigned missed_max = 5;  // silent ticks tolerated; the path dies at the next one
 };
 
+// Between two of our own ends: the path dies when the peer was silent for interval * missed_max,
+// give or take half an interval less.
+inline constexpr HeartbeatOptions kFastHeartbeat{.interval = std::chrono::milliseconds(500),
+                                                 .missed_max = 3};
+
 // What a server grants a session at connect.
 struct SessionLimits {
   std::uint32_t queue_depth = 0;   // chunks, and so requests in flight
@@ -23,7 +28,7 @@ struct SessionLimits {
 };
 
 // How a client spreads requests over the paths that are up.
-enum class PathPolicy : std::uint8_t { round_robin, min_inflight };
+enum class PathPolicy : std::uint8_t { round_robin, min_inflight, min_latency };
 
 enum class Direction : std::uint8_t { read, write };  // read: data comes from the server
 

@@ -167,6 +167,7 @@ layout::OpenResponse encode(const OpenResponse& response) {
   out.max_segments = response.max_segments;
   out.secure_discard = response.secure_discard;
   out.cache_policy = response.cache_policy;
+  out.cache_identity = response.cache_identity;
   return out;
 }
 
@@ -203,6 +204,7 @@ Result<OpenResponse> parse_open_response(ByteView bytes) {
       .max_segments = in->max_segments,
       .secure_discard = in->secure_discard,
       .cache_policy = in->cache_policy,
+      .cache_identity = in->cache_identity,
   };
 }
 

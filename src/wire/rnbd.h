@@ -96,7 +96,8 @@ struct OpenResponse {
   le16 secure_discard;
   std::uint8_t obsolete_rotational;
   std::uint8_t cache_policy;
-  std::array<std::uint8_t, 10> reserved;
+  le64 cache_identity;  // ours, in bytes the kernel leaves zero
+  std::array<std::uint8_t, 2> reserved;
 };
 static_assert(WireStruct<OpenResponse, 56>);
 static_assert(offsetof(OpenResponse, nsectors) == 8);
@@ -194,6 +195,9 @@ struct OpenResponse {
   std::uint16_t max_segments = 0;
   std::uint16_t secure_discard = 0;  // not 0: supported
   std::uint8_t cache_policy = 0;     // kCache...
+  // Only between our own ends, else 0: acknowledged writes that were not flushed are all there as
+  // long as this number stays what it is.
+  std::uint64_t cache_identity = 0;
 };
 
 layout::SessionInfo encode_session_info_response(std::uint8_t version);

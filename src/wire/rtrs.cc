@@ -1,6 +1,7 @@
 #include "wire/rtrs.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <limits>
 
 namespace rnbd::wire {
@@ -71,6 +72,29 @@ layout::ConnectResponse encode_connect_accept(const ConnectAccept& accept) {
   out.max_hdr_size = accept.max_hdr_size;
   out.flags = accept.new_rkey ? kConnectNewRkey : 0;
   return out;
+}
+
+namespace {
+
+constexpr std::array<char, 8> kExtensionMagic{'r', 'n', 'b', 'd', '-', 'e', 'x', 't'};
+constexpr std::uint16_t kExtensionVersion = 1;  // later ones only add
+
+}  // namespace
+
+layout::Extension encode_extension(const Extension& extension) {
+  return {.magic = kExtensionMagic,
+          .version = kExtensionVersion,
+          .reserved = 0,
+          .features = extension.features,
+          .instance = extension.instance,
+          .boot = extension.boot};
+}
+
+std::optional<Extension> parse_extension(ByteView accept) {
+  if (accept.size() < sizeof(layout::ConnectResponse)) return std::nullopt;
+  const auto in = load<layout::Extension>(accept.subspan(sizeof(layout::ConnectResponse)));
+  if (!in || in->magic != kExtensionMagic || in->version < kExtensionVersion) return std::nullopt;
+  return Extension{.features = in->features, .instance = in->instance, .boot = in->boot};
 }
 
 layout::ConnectResponse encode_connect_reject(int error) {
@@ -234,10 +258,32 @@ Result<IoRequest> parse_io_request(ByteView header, std::uint32_t offset,
   request.usr_len = start->usr_len;
   request.data_length = offset - request.usr_len;
   if (start->type == number(RtrsType::write)) return request;
+  if (start->type == number(RtrsType::control)) {
+    if (offset != 0 || header.size() < sizeof(layout::ControlMessage))
+      return fail(Errc::protocol_violation);
+    request.control = true;
+    return request;
+  }
   if (start->type != number(RtrsType::read)) return fail(Errc::protocol_violation);
   request.read = true;
   if (const auto error = parse_read(header, request)) return fail(error);
   return request;
+}
+
+layout::ControlMessage encode_control(const Control& control) {
+  return {.type = number(RtrsType::control),
+          .usr_len = 0,
+          .kind = static_cast<std::uint16_t>(control.kind),
+          .recon_cnt = control.recon_cnt,
+          .path = control.path};
+}
+
+Result<Control> parse_control(ByteView header) {
+  const auto in = load<layout::ControlMessage>(header);
+  if (!in || in->type != number(RtrsType::control)) return fail(Errc::protocol_violation);
+  const auto kind = static_cast<ControlKind>(in->kind.value());
+  if (kind != ControlKind::hello && kind != ControlKind::fence) return fail_errno(EOPNOTSUPP);
+  return Control{.kind = kind, .recon_cnt = in->recon_cnt, .path = in->path};
 }
 
 layout::RkeyResponse encode_rkey_response(std::uint16_t chunk, std::uint32_t rkey) {

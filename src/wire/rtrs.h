@@ -9,6 +9,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -44,6 +45,7 @@ enum class RtrsType : std::uint16_t {
   write = 2,
   read = 3,
   rkey_response = 4,
+  control = 0x4000,  // ours alone, see Extension
 };
 
 inline constexpr std::uint8_t kConnectFirst = 1;         // layout::ConnectRequest::flags
@@ -127,6 +129,25 @@ struct RkeyResponse {
 };
 static_assert(WireStruct<RkeyResponse, 8>);
 
+struct Extension {  // right behind a ConnectResponse, where the kernel client does not look
+  std::array<char, 8> magic;
+  le16 version;
+  le16 reserved;
+  le32 features;
+  Uuid instance;
+  Uuid boot;
+};
+static_assert(WireStruct<Extension, 48>);
+
+struct ControlMessage {
+  le16 type;
+  le16 usr_len;  // 0
+  le16 kind;
+  le16 recon_cnt;
+  Uuid path;
+};
+static_assert(WireStruct<ControlMessage, 24>);
+
 }  // namespace layout
 
 // ---- Connect ----
@@ -154,6 +175,22 @@ struct ConnectAccept {
 
   std::uint32_t chunk_size() const { return max_io_size + max_hdr_size; }
 };
+
+// What two of our own ends say to each other beyond the kernel's protocol (docs/protocol.md). The
+// server announces itself behind the accept of connection 0; a client that finds it there answers
+// with a hello, the first of its control messages. So a kernel client gets some bytes it never
+// reads, and a kernel server nothing at all.
+inline constexpr std::uint32_t kFeatureFence = 1;  // knows ControlKind::fence
+struct Extension {
+  std::uint32_t features = 0;
+  Uuid instance{};  // of the server process
+  Uuid boot{};      // of the kernel it runs on: what its page cache holds lives as long
+  bool operator==(const Extension&) const = default;
+};
+
+layout::Extension encode_extension(const Extension& extension);
+// From all the private data of an accept; nothing where there is no extension of ours.
+std::optional<Extension> parse_extension(ByteView accept);
 
 layout::ConnectResponse encode_connect_accept(const ConnectAccept& accept);
 layout::ConnectResponse encode_connect_reject(int error);  // positive errno, at most 32767
@@ -273,8 +310,23 @@ struct EncodedRead {
 EncodedRead encode_read(std::uint16_t usr_len);
 EncodedRead encode_read(std::uint16_t usr_len, const Descriptor& target, bool need_invalidate);
 
+enum class ControlKind : std::uint16_t {
+  hello = 1,  // the client knows our extension
+  fence = 2,  // answer when nothing of that path's connection `recon_cnt`, or an earlier one, runs
+              // any more or ever will
+};
+struct Control {
+  ControlKind kind = ControlKind::hello;
+  std::uint16_t recon_cnt = 0;
+  Uuid path{};  // sess_uuid
+};
+layout::ControlMessage encode_control(const Control& control);
+// `header` as for parse_io_request, which said `control`. EOPNOTSUPP for a kind we do not know.
+Result<Control> parse_control(ByteView header);
+
 struct IoRequest {
   bool read = false;          // data goes to the client
+  bool control = false;       // for RTRS itself: see parse_control; it carries nothing else
   std::uint16_t usr_len = 0;  // user message: chunk bytes [data_length, data_length + usr_len)
   std::uint32_t data_length =
       0;                    // chunk bytes [0, data_length): the client's data, or room for ours

@@ -443,6 +443,44 @@ TEST(IoRequest, K1_TargetIsNeverLongerThanTheRoomNorEmpty) {
   }
 }
 
+TEST(Extension, GoesBehindTheAcceptWhereKernelsDoNotLook) {
+  const Extension extension{.features = kFeatureFence, .instance = {1, 2}, .boot = {3, 4}};
+  const auto accept = encode_connect_accept(
+      {.queue_depth = 16, .max_io_size = 65536, .max_hdr_size = 4096, .new_rkey = false});
+  std::vector<std::byte> bytes(bytes_of(accept).begin(), bytes_of(accept).end());
+  EXPECT_FALSE(parse_extension(bytes));
+  const auto encoded = encode_extension(extension);
+  bytes.insert(bytes.end(), bytes_of(encoded).begin(), bytes_of(encoded).end());
+  EXPECT_EQ(parse_extension(bytes), extension);
+  EXPECT_TRUE(parse_connect_accept(bytes, true));
+  bytes.resize(bytes.size() + 92);  // as the padding of InfiniBand makes it
+  EXPECT_EQ(parse_extension(bytes), extension);
+  for (std::size_t size = 0; size < bytes_of(accept).size() + sizeof(layout::Extension); ++size) {
+    EXPECT_FALSE(parse_extension(ByteView(bytes).first(size))) << size;
+  }
+  bytes[bytes_of(accept).size()] = std::byte{'R'};
+  EXPECT_FALSE(parse_extension(bytes));
+}
+
+TEST(Control, TravelsInAChunkAndCarriesNothingElse) {
+  const Control fence{.kind = ControlKind::fence, .recon_cnt = 7, .path = {9, 8}};
+  const auto message = encode_control(fence);
+  const auto request = parse_io_request(bytes_of(message), 0, kUsrLenMax);
+  ASSERT_TRUE(request);
+  EXPECT_TRUE(request->control);
+  EXPECT_EQ(request->data_length, 0U);
+  const auto control = parse_control(bytes_of(message));
+  ASSERT_TRUE(control);
+  EXPECT_EQ(control->kind, ControlKind::fence);
+  EXPECT_EQ(control->recon_cnt, 7);
+  EXPECT_EQ(control->path, fence.path);
+  const std::vector<std::byte> bytes(bytes_of(message).begin(), bytes_of(message).end());
+  EXPECT_TRUE(refused(bytes, 4));
+  EXPECT_TRUE(refused(ByteView(bytes).first(23), 0));
+  EXPECT_TRUE(refused(with_byte(bytes, 2, 1), 0));  // a user message
+  EXPECT_EQ(parse_control(with_byte(bytes, 4, 3)).error(), from_errno(EOPNOTSUPP));
+}
+
 TEST(RkeyResponse, ParsesTheCapturedOne) {
   const auto bytes = from_hex("04 00 00 00 ff 03 00 00");
   EXPECT_EQ(parse_rkey_response(bytes, 0), 0x3ffU);

@@ -31,6 +31,7 @@ struct DeviceOptions {
   std::string path;  // the volume's name on the server, at most 254 bytes
   AccessMode mode = AccessMode::rw;
   // How long requests are held while the server is away; then the whole device fails. 0 = for ever.
+  // What it starts with: see RemoteDevice::set_hold_timeout.
   Duration hold_timeout{0};
 };
 
@@ -48,6 +49,10 @@ class RemoteDevice : public block::Device {
   virtual std::error_code last_error() const = 0;
   virtual std::string session_name() const = 0;
   virtual DeviceCounters counters() const = 0;
+  // May be changed at any time, also while requests are held: the time counts from when the server
+  // was lost, so a device that was held for longer fails at once. 0: for ever.
+  virtual void set_hold_timeout(Duration) {}
+  virtual Duration hold_timeout() const { return {}; }
   virtual void set_watcher(block::DeviceWatcher* watcher) = 0;
 };
 

@@ -10,6 +10,7 @@
 #include <sys/uio.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -22,11 +23,13 @@
 #include "base/random.h"
 #include "fabric/fabric.h"
 #include "rtrs/options.h"
+#include "wire/rtrs.h"
 
 namespace rnbd::rtrs::client {
 
 // One request: intrusive, the submitter's, reused for ever. Fill the first part, submit, wait for
-// done.
+// done. When its path is lost a read is sent again over another at once, so it must not change
+// anything on the server; a write is held until the path is fenced (safety rules R11, R12).
 struct Request : ListNode {
   Direction direction = Direction::read;
   std::span<const std::byte> message;  // user message; at most max_hdr_size less the RTRS message
@@ -78,6 +81,7 @@ struct PathInfo {
   Duration latency{};          // of the last heartbeat
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, inflight = 0;
   std::uint64_t reconnects = 0, reconnect_failures = 0;
+  bool fenced = true;  // false: requests of its last connection are of unknown fate still
 };
 
 // Who a session is to its server: what the process that takes over from this one must know, so that
@@ -95,12 +99,24 @@ struct SessionIdentity {
   bool operator==(const SessionIdentity&) const = default;
 };
 
+// What is done with the writes of a lost path. fenced: they wait until the server is known to have
+// done with the path. immediate: they go over another path at once, as the kernel's client does; a
+// copy left behind on the lost path may then undo a later write. Unsafe.
+enum class Failover : std::uint8_t { fenced, immediate };
+
 struct SessionOptions {
   std::string name;                        // 1..254 bytes, without '/' and '.'
   std::vector<fabric::PathAddress> paths;  // at least one
   // Take over from a dead predecessor: see Session::open. Each of its paths must be among `paths`.
   std::optional<SessionIdentity> resume{};
-  HeartbeatOptions heartbeat{};
+  HeartbeatOptions heartbeat{};                      // to kernel servers
+  HeartbeatOptions fast_heartbeat = kFastHeartbeat;  // to our own
+  Failover failover = Failover::fenced;
+  // How long an unfenced path is waited for before time alone is taken as the fence: what the
+  // server takes to miss the client, the longest its disks may take, and what a packet may live.
+  Duration server_patience = std::chrono::seconds(35);
+  Duration backend_patience = std::chrono::seconds(60);
+  Duration packet_lifetime = std::chrono::seconds(1);
   Duration connect_timeout = std::chrono::seconds(5);  // per connection, and for the info response
   // How long open() tries again when the server refuses the session's name: the session of a client
   // that died lives on there until its heartbeats are missed (35 s with the kernel's intervals).
@@ -124,6 +140,12 @@ class SessionHandler {
   // After close(), or when open() failed (`why`), or when reconnecting was given up. Last call.
   virtual void on_session_closed(std::error_code why) = 0;
   virtual void on_path_changed() {}
+  // A path was lost with requests in flight, others live on, and this server knows no fence: its
+  // writes are being completed with path_lost. They may be sent again after on_session_fenced. The
+  // user may bring that about sooner, by closing on the server all that it has open there, waiting
+  // for packet_lifetime, and declare_fenced().
+  virtual void on_session_unfenced() {}
+  virtual void on_session_fenced() {}
 };
 
 // Create, use and destroy on the home loop; destroy after on_session_closed (also from inside it),
@@ -151,9 +173,31 @@ class Session {
   virtual Lane& service_lane() = 0;           // administrative messages; on the home loop
   virtual std::vector<PathInfo> paths() const = 0;
   virtual const Uuid& uuid() const = 0;  // paths_uuid
-  // Complete from the start; later only the reconnect counts change, each time with
+  // Complete from the start; later reconnect counts change and paths come and go, each time with
   // on_path_changed.
   virtual SessionIdentity identity() const = 0;
+  // Of our own servers; the instance is that of the paths which are up.
+  virtual std::optional<wire::Extension> server_identity() const { return {}; }
+
+  // Is every path that was lost fenced? See on_session_unfenced.
+  virtual bool fenced() const { return true; }
+  virtual void declare_fenced() {}
+
+  // Paths at run time; `done` runs on the home loop. A path is named by its index in paths().
+  // EEXIST for an address pair that is there; else why it could not be connected, and then it is
+  // not added.
+  virtual void add_path(const fabric::PathAddress&, std::function<void(std::error_code)>) {}
+  // Takes a path down until reconnect_path(); the last one too.
+  virtual void disconnect_path(std::size_t, std::function<void(std::error_code)>) {}
+  // Tears a path down, if it is up, and connects it anew now. Its failure is told, and it goes on
+  // trying.
+  virtual void reconnect_path(std::size_t, std::function<void(std::error_code)>) {}
+  // Disconnects and forgets a path. EBUSY for the last one.
+  virtual void remove_path(std::size_t, std::function<void(std::error_code)>) {}
+  // The machine's link with this address went down: paths over it are lost now, not when heartbeats
+  // are missed; or it came back: what waits for its next attempt tries at once.
+  virtual void link_changed(const fabric::Address&, bool) {}
+  virtual void set_policy(PathPolicy) {}
 };
 
 }  // namespace rnbd::rtrs::client

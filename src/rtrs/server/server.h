@@ -15,6 +15,7 @@
 #include "base/random.h"
 #include "fabric/fabric.h"
 #include "rtrs/options.h"
+#include "wire/rtrs.h"
 
 namespace rnbd::rtrs::server {
 
@@ -22,7 +23,11 @@ struct ServerOptions {
   std::uint32_t queue_depth = 512;        // 2..65535, with max_chunk_size within 28 bits together
   std::uint32_t max_chunk_size = 131072;  // bytes, power of two, at least 8192
   std::uint32_t header_size = 4096;       // of each chunk, for messages
-  HeartbeatOptions heartbeat{};
+  HeartbeatOptions heartbeat{};           // to kernel clients
+  HeartbeatOptions fast_heartbeat = kFastHeartbeat;  // to our own
+  // What our own clients know this process and its kernel by. Zeros: nothing is announced, and the
+  // server is what a kernel server is.
+  wire::Extension identity{};
   Duration handshake_timeout = std::chrono::seconds(5);  // from first connection to info request
   std::uint32_t max_sessions = 256;
   std::uint32_t max_paths_per_session = 16;
@@ -56,6 +61,9 @@ class Request {
   virtual void respond(int error) = 0;
   // The handler's own, same lifetime as the request: its block request lives here.
   std::span<std::byte, kScratchSize> scratch() { return scratch_; }
+  // Its path has begun to close: what of it was not begun must not begin any more (safety rule R5),
+  // but respond() is owed all the same.
+  virtual bool abandoned() const { return false; }
 
  protected:
   ~Request() = default;
@@ -76,6 +84,7 @@ class Session {
   virtual std::uint64_t id() const = 0;         // any thread, constant, never reused by this server
   virtual std::size_t home() const = 0;         // index of the home loop
   virtual std::uint32_t queue_depth() const = 0;
+  virtual bool own_client() const { return false; }  // any thread: the client is one of ours
   // The handler's answer to on_session_closed: nothing of it refers to this session any more.
   virtual void release() = 0;
 };
