@@ -10,7 +10,7 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
-from harness import BIN, MIB, EndToEnd, wait_until  # noqa: E402
+from harness import BIN, MIB, EndToEnd, run, wait_until  # noqa: E402,F401
 
 BLOCKS = 512  # of each volume: few, so that every one is written often
 HEARTBEAT = 'heartbeat_interval = "100ms"\nheartbeat_missed_max = 3\n'
