@@ -18,6 +18,7 @@ PATH_CUTS = _number("PATH_CUTS", 6)
 FLAPS = _number("FLAPS", 20)
 FLAP_INTERVAL_S = 0.1
 BLACK_HOLES = _number("BLACK_HOLES", 2)
+HELD_WRITES = _number("HELD_WRITES", 4)
 FREEZES = _number("FREEZES", 3)
 FREEZE_S = (0.1, _number("FREEZE_S_MAX", 3.0))
 BACKEND_STALL_S = _number("BACKEND_STALL_S", 4.0)

@@ -1,4 +1,5 @@
 """What every test with faults starts from: the daemons of tests/e2e, and the checker on their volumes."""
+import contextlib
 import json
 import os
 import signal
@@ -77,6 +78,10 @@ class Stamp:
         return summary
 
 
+def pause_of(summary):
+    return max(summary["longest_gap_ms"], summary["longest_request_ms"]) / 1000
+
+
 class Faults(EndToEnd):
     """Real daemons whose volumes are under the checker's eyes; every test ends with finish() of its load."""
 
@@ -107,29 +112,39 @@ class Faults(EndToEnd):
             self.assertNotRegex(daemon.text(), "AddressSanitizer|runtime error:|LeakSanitizer|assertion failed")
             self.daemons.remove(daemon)
 
-    def frozen(self, daemon, seconds):
+    @contextlib.contextmanager
+    def stopped(self, daemon):
+        """Stands still for as long as the block takes."""
         os.kill(daemon.pid, signal.SIGSTOP)
         try:
-            time.sleep(seconds)  # the fault itself: this long it does nothing
+            yield
         finally:
-            os.kill(daemon.pid, signal.SIGCONT)
+            if daemon.alive():
+                os.kill(daemon.pid, signal.SIGCONT)
+
+    def frozen(self, daemon, seconds):
+        with self.stopped(daemon):
+            time.sleep(seconds)  # the fault itself
 
     # --- volumes ------------------------------------------------------------------------------------------
-    def map_on(self, name, ports, session="e2e"):
-        """Maps a volume over one path per port; its NBD URI."""
+    def map_on(self, name, proxies=(), session="e2e"):
+        """Maps a volume over one path per proxy, straight without any; its NBD URI."""
         self.volume(name, BLOCKS * 4096)
+        if not proxies:
+            return self.map(name, session)["nbd"]
         words = ["map", f"sessname={session}"]
-        for port in ports:
-            words += [f"dest_port={port}", "path=ip:127.0.0.1"]
+        for proxy in proxies:
+            words += [f"dest_port={proxy.port}", f"path=ip:{proxy.host}"]
         return self.rnbd_json(*words, f"device_path={name}")["devices"][0]["nbd"]
 
-    def volumes_on(self, *ports, count=2):
+    def volumes_on(self, *proxies, count=2):
         """Volumes side by side, so that one's bytes on another show."""
-        return [self.map_on(f"disk{i}", ports or (self.port,)) for i in range(count)]
+        return [self.map_on(f"disk{i}", proxies) for i in range(count)]
 
     def is_open(self):
         devices = self.devices()
         return devices and all(d["state"] == "open" for d in devices)
 
     def assert_stall(self, summary, seconds):
-        self.assertLess(summary["longest_gap_ms"] / 1000, seconds, summary)
+        """Neither a single request nor all of them together paused for longer."""
+        self.assertLess(pause_of(summary), seconds, summary)

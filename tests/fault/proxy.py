@@ -1,9 +1,9 @@
-"""A TCP proxy that does what networks do: one Proxy is one path, a port of its own before the server's.
+"""A TCP proxy that does what networks do: one Proxy is one path, with an address of its own on both of its sides.
 
-    with Proxy(server_port) as path:      # clients connect to path.port
-        path.cut()                        # every connection is reset, new ones pass
-        path.black_hole("up")             # nothing arrives any more, nobody is told; heal() lets it flow again
-        path.hold(); path.cut_client(); path.deliver()    # a write that was delayed in the network
+    with Proxy(server_port, host="127.0.0.2") as path:    # clients connect to path.host, path.port
+        path.cut()                                        # every connection is reset, new ones pass
+        path.black_hole("up")                             # nothing arrives any more, nobody is told; heal() lets it flow again
+        path.hold(); path.cut_client(); path.deliver() # a write that was delayed in the network
 
 All proxies of a process share one thread; their methods may be called from any, and have happened when they return.
 A byte taken from one side is delivered in its order or its connection dies: no stream ever goes on behind a hole.
@@ -192,7 +192,7 @@ class _Link:
 
 class Proxy:
     def __init__(self, target_port, port=0, host="127.0.0.1"):
-        self.target = (host, target_port)
+        self.target = ("127.0.0.1", target_port)
         self.host = host
         self.port = port
         self.links = set()
@@ -305,6 +305,7 @@ class Proxy:
     async def _connect(self, client):
         server = socket.socket()
         server.setblocking(False)
+        server.bind((self.host, 0))  # the server tells paths by their addresses
         try:
             await asyncio.get_running_loop().sock_connect(server, self.target)
         except OSError:
