@@ -13,6 +13,8 @@ usage() {
   done
 }
 job_count() { nproc; }
+# The same object, whichever build folder it is for: one build fills the cache of the others.
+export CCACHE_NOHASHDIR=1
 # build_preset PRESET [TARGET...]: configures and builds it, quietly unless it fails.
 build_preset() {
   local preset=$1

@@ -73,7 +73,8 @@ Outcome<void> check_rdma(NetworkConfig& network, std::size_t pinned) {
 Outcome<void> check_rdma(NetworkConfig& network, std::size_t) {
   if (network.rdma != "on") return {};
   return problem({ProblemCode::config, "this build has no RDMA, and rdma is \"on\"",
-                  "build it with libibverbs-dev and librdmacm-dev", ENOTSUP});
+                  "set rdma = \"auto\", or build it with libibverbs-dev and librdmacm-dev",
+                  ENOTSUP});
 }
 #endif
 
@@ -86,7 +87,8 @@ void Reactors::add_fabrics(Reactor& reactor, const NetworkConfig& network) {
     owned_fabrics_.push_back(std::move(fabric));
   };
 #ifdef RNBD_HAVE_VERBS
-  if (network.rdma != "off")
+  rdma_ = network.rdma != "off" ? Rdma::possible : Rdma::off;
+  if (rdma_ == Rdma::possible)
     add(std::make_unique<fabric::verbs::VerbsFabric>(reactor, *verbs_options(network)));
 #endif
   add(std::make_unique<fabric::iwarp::IwarpFabric>(reactor, iwarp_options(network)));

@@ -10,6 +10,7 @@
 
 #include "daemon/admin/problem.h"
 #include "daemon/config/config.h"
+#include "daemon/rdma_words.h"
 #include "fabric/fabric.h"
 #include "reactor/reactor.h"
 
@@ -32,12 +33,15 @@ class Reactors final {
   std::span<Loop* const> loops() const { return loops_; }
   std::span<fabric::Fabric* const> fabrics() const { return fabrics_; }
 
+  Rdma rdma() const { return rdma_; }
+
   // Runs `call` on the home loop and waits for it. Not from a reactor.
   void on_home(const std::function<void()>& call);
 
  private:
   Reactors() = default;
   void add_fabrics(Reactor& reactor, const NetworkConfig& network);
+  Rdma rdma_ = Rdma::not_built;
   std::vector<std::unique_ptr<Reactor>> reactors_;
   std::vector<std::unique_ptr<fabric::Fabric>> owned_fabrics_;  // after the threads have ended
   std::vector<Reactor*> pointers_;

@@ -206,7 +206,8 @@ void Manager::opened(Mapping& mapping,
     return next_alternative(mapping);
   }
   if (!result) {
-    const Problem why = map_problem(mapping.request, result.error(), config_.connect_timeout);
+    const Problem why =
+        map_problem(mapping.request, result.error(), config_.connect_timeout, reactors_.rdma());
     if (!recover_later(mapping, why)) give_up(mapping, why);
     return;
   }

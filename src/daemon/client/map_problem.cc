@@ -60,7 +60,8 @@ Words open_words(const MapRequest& request, const std::error_code& error) {
 }
 
 // Failures before the server could be asked for a volume.
-Words connect_words(const MapRequest& request, const client::Failure& failure, Duration timeout) {
+Words connect_words(const MapRequest& request, const client::Failure& failure, Duration timeout,
+                    Rdma rdma) {
   std::string peer = peers_of(request);
   std::string ping = "is rnbd-server running there, and is the port open?";
   const std::error_code& error = failure.error;
@@ -102,8 +103,8 @@ Words connect_words(const MapRequest& request, const client::Failure& failure, D
       return {ProblemCode::unreachable, fmt::format("there is no route to {}", peer),
               "check the address and 'ip route get'"};
     case ENODEV:
-      return {ProblemCode::unreachable, fmt::format("no RDMA device here leads to {}", peer),
-              "'rdma link show' lists the devices; ip: and tcp: addresses need none"};
+      return {ProblemCode::unreachable, fmt::format("{} {}", rdma_words(rdma).why, peer),
+              rdma_words(rdma).hint};
     case EADDRNOTAVAIL:
       return {ProblemCode::unreachable,
               fmt::format("this machine has no such source address for {}", peer),
@@ -134,7 +135,7 @@ std::string peers_of(const MapRequest& request) {
 }
 
 Problem map_problem(const MapRequest& request, const client::Failure& failure,
-                    Duration connect_timeout) {
+                    Duration connect_timeout, Rdma rdma) {
   bool open = failure.stage == client::Stage::open;
   bool lost = failure.error == Errc::path_lost || failure.error == Errc::session_closed ||
               failure.error == from_errno(ENOTCONN);
@@ -145,7 +146,7 @@ Problem map_problem(const MapRequest& request, const client::Failure& failure,
              "try again; the server's log may say more"};
   else
     words = open ? open_words(request, failure.error)
-                 : connect_words(request, failure, connect_timeout);
+                 : connect_words(request, failure, connect_timeout, rdma);
   return {words.code, fmt::format("cannot map '{}': {}", printable(request.device_path), words.why),
           words.hint, to_errno(failure.error)};
 }

@@ -6,6 +6,7 @@
 #include "base/loop.h"
 #include "daemon/admin/map_request.h"
 #include "daemon/admin/problem.h"
+#include "daemon/rdma_words.h"
 #include "rnbd/client/remote_device.h"
 
 namespace rnbd::daemon {
@@ -14,6 +15,6 @@ namespace rnbd::daemon {
 std::string peers_of(const MapRequest& request);
 
 Problem map_problem(const MapRequest& request, const client::Failure& failure,
-                    Duration connect_timeout);
+                    Duration connect_timeout, Rdma rdma);
 
 }  // namespace rnbd::daemon

@@ -28,7 +28,8 @@ struct Case {
 class MapProblem : public testing::TestWithParam<Case> {};
 
 TEST_P(MapProblem, NamesCausePeerAndNextStep) {
-  Problem problem = map_problem(request(), {GetParam().stage, GetParam().error}, 5s);
+  Problem problem =
+      map_problem(request(), {GetParam().stage, GetParam().error}, 5s, Rdma::possible);
   EXPECT_EQ(problem.code, GetParam().code) << problem.text();
   EXPECT_NE(problem.what.find("'vol0'"), std::string::npos) << problem.text();
   EXPECT_NE(problem.text().find(GetParam().word), std::string::npos) << problem.text();
@@ -63,6 +64,14 @@ INSTANTIATE_TEST_SUITE_P(
              "no RNBD server"},
         Case{client::Stage::connect, Errc::version_mismatch, ProblemCode::incompatible,
              "version"}));
+
+TEST(MapProblemOfAPathByRdma, SaysWhetherTheBuildTheConfigurationOrTheDeviceIsMissing) {
+  const client::Failure failure{client::Stage::connect, from_errno(ENODEV)};
+  const auto text = [&](Rdma rdma) { return map_problem(request(), failure, 5s, rdma).text(); };
+  EXPECT_NE(text(Rdma::not_built).find("this build has no RDMA"), std::string::npos);
+  EXPECT_NE(text(Rdma::off).find("RDMA is off"), std::string::npos);
+  EXPECT_NE(text(Rdma::possible).find("no RDMA device here leads to"), std::string::npos);
+}
 
 TEST(Peers, AreNamedAsTheyWereGiven) {
   MapRequest several = request();

@@ -63,8 +63,11 @@ OpenView view_of(const server::OpenInfo& open) {
   return view;
 }
 
-Problem listen_problem(const std::string& where, const std::error_code& error) {
+Problem listen_problem(const std::string& where, const std::error_code& error, Rdma rdma) {
   int code = to_errno(error);
+  if (code == ENODEV)
+    return {ProblemCode::config, fmt::format("cannot listen: {} {}", rdma_words(rdma).why, where),
+            rdma_words(rdma).hint, code};
   std::string hint;
   if (code == EADDRINUSE) hint = "something listens there already; choose another --port";
   if (code == EADDRNOTAVAIL) hint = "this machine has no such address";
@@ -154,7 +157,7 @@ class ServerDaemon::Impl {
                         "ip:0.0.0.0, ip:10.0.0.1, ip:::", EINVAL});
       std::error_code error = server_->listen(*address);
       if (error) {
-        last = listen_problem(address->to_string_with_port(), error);
+        last = listen_problem(address->to_string_with_port(), error, reactors_->rdma());
         // A machine without IPv6, or where ip::: takes IPv4 as well, is served by the other
         // default.
         bool wildcard = text == "ip:::" || text == "ip:0.0.0.0";
@@ -169,7 +172,8 @@ class ServerDaemon::Impl {
     if (!config_.unix_listen.empty()) {
       auto address = fabric::Address::parse("unix:" + config_.unix_listen, 0);
       std::error_code error = address ? server_->listen(*address) : address.error();
-      if (error) return problem(listen_problem("unix:" + config_.unix_listen, error));
+      if (error)
+        return problem(listen_problem("unix:" + config_.unix_listen, error, reactors_->rdma()));
     }
     for (const fabric::Address& address : server_->listen_addresses())
       listening_.push_back(address.is_unix() ? address.to_string() : address.to_string_with_port());

@@ -1,5 +1,7 @@
 #include "fabric/iwarp/iwarp_fabric.h"
 
+#include <cerrno>
+
 #include "base/log.h"
 #include "fabric/iwarp/connection.h"
 #include "fabric/iwarp/domain.h"
@@ -64,6 +66,7 @@ void IwarpFabric::reject(std::unique_ptr<IncomingConnection> request,
 
 Result<std::unique_ptr<Listener>> IwarpFabric::listen(const Address& address,
                                                       ListenHandler& handler) {
+  if (address.transport() == Transport::rdma) return fail_errno(EPROTONOSUPPORT);
   return IwarpListener::open(reactor_, options_, address, *lingering_, handler);
 }
 
