@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -16,11 +17,20 @@ constexpr int kBacklog = 128;
 
 const sockaddr* generic(const void* address) { return static_cast<const sockaddr*>(address); }
 
+// The ring of a process that was killed keeps its sockets for a moment longer than the process.
+bool listener_died(int connected) {
+  ucred listener{};
+  socklen_t size = sizeof listener;
+  return ::getsockopt(connected, SOL_SOCKET, SO_PEERCRED, &listener, &size) == 0 &&
+         listener.pid > 0 && ::kill(listener.pid, 0) != 0 && errno == ESRCH;
+}
+
 // Somebody answers at the socket file. A full backlog is an answer, too.
 bool alive(const sockaddr_un& address) {
   const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!probe) return true;
-  return ::connect(probe.get(), generic(&address), sizeof address) == 0 || errno != ECONNREFUSED;
+  if (::connect(probe.get(), generic(&address), sizeof address) != 0) return errno != ECONNREFUSED;
+  return !listener_died(probe.get());
 }
 
 // Makes way for our socket file, if what is there is a dead one.

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <fstream>
 
@@ -53,6 +54,23 @@ TEST_F(ServerTest, ReplacesADeadSocketButNotALiveOneNorAFile) {
   std::ofstream(bench_.options.socket_path) << "not a socket";
   EXPECT_EQ(create().error(), from_errno(EEXIST));
   ::unlink(bench_.options.socket_path.c_str());
+}
+
+// As after a kill: the kernel has yet to let go of what its ring listened on.
+TEST_F(ServerTest, ReplacesASocketThatStillListensWhoseProcessIsGone) {
+  const UniqueFd left(::socket(AF_UNIX, SOCK_STREAM, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, bench_.options.socket_path.c_str(), sizeof address.sun_path - 1);
+  ASSERT_EQ(::bind(left.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(::listen(left.get(), 1) == 0 ? 0 : 1);
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_EQ(status, 0);
+  bench_.start();
+  EXPECT_TRUE(Client(bench_.options.socket_path).connected());
+  bench_.stop();
 }
 
 TEST_F(ServerTest, RefusesAPathTooLongForASocket) {
