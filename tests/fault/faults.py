@@ -11,7 +11,7 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
-from harness import BIN, MIB, EndToEnd, run, wait_until  # noqa: E402,F401
+from harness import BIN, Daemon, EndToEnd, free_port, run, wait_until  # noqa: E402,F401
 
 BLOCKS = 512  # of each volume: few, so that every one is written often
 HEARTBEAT = 'heartbeat_interval = "100ms"\nheartbeat_missed_max = 3\n'
@@ -78,6 +78,11 @@ class Stamp:
         return summary
 
 
+def pause(seconds):
+    """The length of a fault; never a way to wait for something that can be asked for."""
+    time.sleep(seconds)
+
+
 def pause_of(summary):
     return max(summary["longest_gap_ms"], summary["longest_request_ms"]) / 1000
 
@@ -112,6 +117,10 @@ class Faults(EndToEnd):
             self.assertNotRegex(daemon.text(), "AddressSanitizer|runtime error:|LeakSanitizer|assertion failed")
             self.daemons.remove(daemon)
 
+    def kill_at_once(self, daemon):
+        """Does not wait for its end: requests that lie in its storage may hold it up."""
+        os.kill(daemon.pid, signal.SIGKILL)
+
     @contextlib.contextmanager
     def stopped(self, daemon):
         """Stands still for as long as the block takes."""
@@ -124,7 +133,7 @@ class Faults(EndToEnd):
 
     def frozen(self, daemon, seconds):
         with self.stopped(daemon):
-            time.sleep(seconds)  # the fault itself
+            pause(seconds)
 
     # --- volumes ------------------------------------------------------------------------------------------
     def map_on(self, name, proxies=(), session="e2e"):

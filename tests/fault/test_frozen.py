@@ -1,9 +1,8 @@
 """Daemons that stand still (SIGSTOP), shorter and longer than the heartbeats allow, and go on where they were."""
 import random
-import time
 
 from bounds import FREEZE_S, FREEZES, RECOVERY_STALL_S, SEED
-from faults import Faults, Stamp
+from faults import Faults, Stamp, pause
 from proxy import Proxy
 
 
@@ -45,7 +44,7 @@ class Frozen(Faults):
         for _ in range(FREEZES):
             load.wait_for_more()
             with self.stopped(self.server):
-                time.sleep(FREEZE_S[0])
+                pause(FREEZE_S[0])
                 self.server.kill()
             self.restart_server()
         load.wait_for_more()

@@ -1,10 +1,9 @@
 """Paths that break under load, one at a time or all of them: no error, nothing stale, bounded pauses."""
 import random
-import time
 
 from bounds import (BLACK_HOLE_STALL_S, BLACK_HOLES, CUT_STALL_S, FLAP_INTERVAL_S, FLAPS, HELD_WRITES, PATH_CUTS,
                     RECOVERY_STALL_S, SEED)
-from faults import Faults, Stamp, wait_until
+from faults import Faults, Stamp, pause, wait_until
 from proxy import Proxy
 
 
@@ -38,7 +37,7 @@ class Paths(Faults):
     def test_one_of_two_paths_flaps(self):
         load = self.start()
         for number in range(FLAPS):
-            time.sleep(FLAP_INTERVAL_S)  # the interval is the fault
+            pause(FLAP_INTERVAL_S)
             path = self.paths[number % 2]
             path.accept() if number % 4 < 2 else path.refuse()
             path.cut()
@@ -51,7 +50,7 @@ class Paths(Faults):
     def test_the_only_path_flaps(self):
         load = self.start(paths=1)
         for _ in range(FLAPS):
-            time.sleep(FLAP_INTERVAL_S)
+            pause(FLAP_INTERVAL_S)
             self.paths[0].cut()
         load.wait_for_more()
         self.assert_stall(load.finish(note=f"{FLAPS} flaps"), RECOVERY_STALL_S)
