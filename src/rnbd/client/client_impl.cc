@@ -35,7 +35,10 @@ std::string normal_path(std::string_view path) {
 
 ClientImpl::ClientImpl(std::span<Loop* const> loops, std::size_t home, SessionFactory factory,
                        ClientOptions options)
-    : home_(*loops[home]), factory_(std::move(factory)), options_(std::move(options)) {
+    : home_(*loops[home]),
+      factory_(std::move(factory)),
+      options_(std::move(options)),
+      packets_timer_(Timer::of<&ClientImpl::on_packets_gone>(home_, this)) {
   for (Loop* loop : loops) lanes_.push_back(std::make_unique<ClientLane>(*loop));
 }
 
@@ -170,7 +173,7 @@ void ClientImpl::on_session_connected() {
     link_ = Link::ending;
     return session_->close();
   }
-  options_.session.paths.size() > 1 ? close_old_ids() : greet();
+  session_->fenced() ? greet() : close_old_ids();
 }
 
 void ClientImpl::attach_lanes() {
@@ -180,14 +183,14 @@ void ClientImpl::attach_lanes() {
   }
 }
 
-// With several paths the one that came back proves nothing about the others: on the server the
-// session, and with it the device ids, may have lived on. Ids that are closed now cannot be hit by
-// anything old. All are closed before any is opened, because a new session would give the same
-// numbers again.
+// Fence F2 of a server that knows no other: when it has closed everything that was open, nothing
+// runs there any more, and after the lifetime of a packet nothing more can come over the lost path.
+// All are closed before any is opened, because the server would give the same ids again.
 void ClientImpl::close_old_ids() {
+  const std::uint64_t round = ++closing_round_;
   auto left = std::make_shared<std::size_t>(1);  // shared by the calls on their way
-  const auto one_done = [this, left, connect_count = connect_count_](std::error_code) {
-    if (--*left == 0 && connect_count == connect_count_ && link_ == Link::greeting) greet();
+  const auto one_done = [this, left, round](std::error_code) {
+    if (--*left == 0 && round == closing_round_) on_ids_closed();
   };
   for (const auto& device : devices_) {
     if (!device->old_id()) continue;
@@ -195,6 +198,36 @@ void ClientImpl::close_old_ids() {
     calls_.close(session_->service_lane(), *device->old_id(), one_done);
   }
   one_done({});
+}
+
+void ClientImpl::on_ids_closed() {
+  if (link_ != Link::greeting && link_ != Link::fencing) return;
+  packets_timer_.arm_after(options_.session.packet_lifetime);
+}
+
+void ClientImpl::on_packets_gone() {
+  session_->declare_fenced();
+  go_on();
+}
+
+void ClientImpl::go_on() {
+  ++closing_round_;
+  packets_timer_.disarm();
+  if (link_ == Link::greeting) return greet();
+  link_ = Link::ready;
+  each_device([](RemoteDeviceImpl& device) { device.on_session_ready(); });
+}
+
+void ClientImpl::on_session_unfenced() {
+  if (link_ == Link::ready) link_ = Link::fencing;
+  each_device([](RemoteDeviceImpl& device) { device.on_path_unfenced(); });
+  packets_timer_.disarm();
+  close_old_ids();
+}
+
+// By itself: the server took the path anew, or enough time has passed.
+void ClientImpl::on_session_fenced() {
+  if (link_ == Link::fencing || link_ == Link::greeting) go_on();
 }
 
 void ClientImpl::greet() {
@@ -222,12 +255,14 @@ void ClientImpl::on_greeted(std::uint64_t connect_count, Result<std::uint8_t> ve
 
 void ClientImpl::on_session_disconnected(std::error_code why) {
   link_ = Link::away;
+  packets_timer_.disarm();
   log_warning("session {}: disconnected: {}", printable(options_.session.name), why.message());
   each_device([&](RemoteDeviceImpl& device) { device.on_session_lost(Stage::handshake, why); });
 }
 
 void ClientImpl::on_session_closed(std::error_code why) {
   link_ = Link::ending;
+  packets_timer_.disarm();
   each_device([&](RemoteDeviceImpl& device) {
     device.on_session_lost(stage_of(why), why);
     if (device.state() == DeviceState::open || device.state() == DeviceState::closed)

@@ -24,14 +24,17 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
   void fail_device(RemoteDevice& device) override;
 
  private:
-  // none -> connecting -> greeting <-> away -> ending -> none; ready is greeting that was answered.
-  enum class Link : std::uint8_t { none, connecting, greeting, ready, away, ending };
+  // none -> connecting -> greeting <-> away -> ending -> none; ready is greeting that was answered;
+  // fencing is ready with a lost path whose requests may still take effect.
+  enum class Link : std::uint8_t { none, connecting, greeting, ready, fencing, away, ending };
 
   // rtrs::client::SessionHandler
   void on_session_connected() override;
   void on_session_disconnected(std::error_code why) override;
   void on_session_closed(std::error_code why) override;
   void on_path_changed() override { report_identity(); }
+  void on_session_unfenced() override;
+  void on_session_fenced() override;
 
   // DeviceHost
   Loop& home() override { return home_; }
@@ -50,6 +53,9 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
   void report_identity();
   void attach_lanes();
   void close_old_ids();
+  void on_ids_closed();
+  void on_packets_gone();
+  void go_on();
   void greet();
   void on_greeted(std::uint64_t connect_count, Result<std::uint8_t> version);
   void detach_lanes();
@@ -68,6 +74,8 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
   Link link_ = Link::none;
   bool lanes_attached_ = false;
   std::uint64_t connect_count_ = 0;
+  std::uint64_t closing_round_ = 0;
+  Timer packets_timer_;
   std::uint64_t last_serial_ = 0;
   std::vector<std::unique_ptr<RemoteDeviceImpl>> devices_;
   std::function<void()> closed_;

@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "base/log.h"
+#include "base/mutation.h"
 
 namespace rnbd::client {
 namespace {
@@ -27,12 +28,15 @@ RemoteDeviceImpl::RemoteDeviceImpl(DeviceHost& host, std::uint64_t serial, Devic
       options_(std::move(options)),
       name_(display_name(host, options_)),
       opened_(std::move(opened)),
+      hold_timeout_(options_.hold_timeout),
       hold_timer_(Timer::of<&RemoteDeviceImpl::on_hold_expired>(host.home(), this)),
       retry_timer_(Timer::of<&RemoteDeviceImpl::on_retry>(host.home(), this)),
       patience_timer_(Timer::of<&RemoteDeviceImpl::on_patience_over>(host.home(), this)) {
   for (const auto& lane : host_.lanes()) {
     auto part = std::make_unique<LaneDevice>();
     part->lane = lane.get();
+    part->flushes = &flushes_;
+    flushes_.watch(part->counters.changes);
     // The device cannot go before the lanes are told, and they answer after this message.
     part->lost = [this](std::uint32_t generation) {
       host_.home().post([this, generation] { on_lost(generation); });
@@ -80,8 +84,20 @@ void RemoteDeviceImpl::move_to(DeviceState next) {
   state_ = next;
   hold_timer_.disarm();
   retry_timer_.disarm();
-  if (next == DeviceState::closed && options_.hold_timeout > Duration{0})
-    hold_timer_.arm_after(options_.hold_timeout);
+  if (next != DeviceState::closed) return;
+  lost_at_ = host_.home().now();
+  arm_hold();
+}
+
+void RemoteDeviceImpl::arm_hold() {
+  hold_timer_.disarm();
+  if (state_ == DeviceState::closed && hold_timeout_ > Duration{0})
+    hold_timer_.arm_at(lost_at_ + hold_timeout_);
+}
+
+void RemoteDeviceImpl::set_hold_timeout(Duration timeout) {
+  hold_timeout_ = timeout;
+  arm_hold();
 }
 
 // Runs `tell` on every lane's loop, then `then` here.
@@ -114,6 +130,16 @@ void RemoteDeviceImpl::on_session_lost(Stage stage, std::error_code why) {
   if (state_ == DeviceState::failed) return;
   last_error_ = why;
   if (state_ == DeviceState::closed) return retry_timer_.disarm();
+  move_to(DeviceState::closed);
+  tell_lanes([](LaneDevice& part) { part.shut(); }, nullptr);
+}
+
+void RemoteDeviceImpl::on_path_unfenced() {
+  if (device_id_) old_id_ = device_id_;
+  device_id_.reset();
+  fence_first_ = false;  // the client closes them all
+  retry_timer_.disarm();
+  if (state_ != DeviceState::open) return;
   move_to(DeviceState::closed);
   tell_lanes([](LaneDevice& part) { part.shut(); }, nullptr);
 }
@@ -210,10 +236,21 @@ void RemoteDeviceImpl::on_open_answer(Result<wire::OpenResponse> response) {
   std::error_code error = limits ? std::error_code{} : limits.error();
   if (!error && state_ == DeviceState::closed)
     error = check_reopened(this->limits(), limits->shown);
-  if (!error) return accept(response->device_id, *limits);
+  if (!error && writes_lost(response->cache_identity)) error = Errc::writes_lost;
+  if (!error) {
+    cache_identity_ = response->cache_identity;
+    return accept(response->device_id, *limits);
+  }
   host_.calls().close(host_.ready_session()->service_lane(), *device_id_, [](std::error_code) {});
   device_id_.reset();
   state_ == DeviceState::init ? open_failed(Stage::open, error) : fail(error);
+}
+
+// Did a server that was restarted forget writes it had acknowledged? Nobody will send them again
+// (safety rule R9).
+bool RemoteDeviceImpl::writes_lost(std::uint64_t cache_identity) const {
+  if (cache_identity_ == 0 || cache_identity == cache_identity_ || broken(Rule::r9)) return false;
+  return flushes_.unflushed();
 }
 
 void RemoteDeviceImpl::accept(std::uint32_t device_id, const VolumeLimits& limits) {

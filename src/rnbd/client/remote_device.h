@@ -51,8 +51,8 @@ class RemoteDevice : public block::Device {
   virtual DeviceCounters counters() const = 0;
   // May be changed at any time, also while requests are held: the time counts from when the server
   // was lost, so a device that was held for longer fails at once. 0: for ever.
-  virtual void set_hold_timeout(Duration) {}
-  virtual Duration hold_timeout() const { return {}; }
+  virtual void set_hold_timeout(Duration timeout) = 0;
+  virtual Duration hold_timeout() const = 0;
   virtual void set_watcher(block::DeviceWatcher* watcher) = 0;
 };
 

@@ -43,6 +43,8 @@ class RemoteDeviceImpl final : public RemoteDevice {
   std::error_code last_error() const override { return last_error_; }
   std::string session_name() const override { return host_.session_options().name; }
   DeviceCounters counters() const override;
+  void set_hold_timeout(Duration timeout) override;
+  Duration hold_timeout() const override { return hold_timeout_; }
   void set_watcher(block::DeviceWatcher* watcher) override { watcher_ = watcher; }
 
   std::uint64_t serial() const { return serial_; }
@@ -54,6 +56,9 @@ class RemoteDeviceImpl final : public RemoteDevice {
   // From the client.
   void on_session_ready();
   void on_session_lost(Stage stage, std::error_code why);
+  // A path is gone and the server cannot say what of it still runs: nothing is sent until the
+  // device was closed there and opened anew.
+  void on_path_unfenced();
   // The server gave our id to another device: it had closed ours by force.
   void on_id_lost();
   void fail(std::error_code why);
@@ -72,6 +77,8 @@ class RemoteDeviceImpl final : public RemoteDevice {
   void retry_later();
   void on_retry();
   void on_hold_expired();
+  void arm_hold();
+  bool writes_lost(std::uint64_t cache_identity) const;
   void on_patience_over();
   void unmap_next();
   void leave();
@@ -96,6 +103,10 @@ class RemoteDeviceImpl final : public RemoteDevice {
       false;  // CLOSE before OPEN: messages of unknown fate on a session that is still up
   bool fencing_ = false;
   Duration retry_delay_{};
+  Duration hold_timeout_{};
+  TimePoint lost_at_{};
+  std::uint64_t cache_identity_ = 0;
+  FlushTally flushes_;
   std::function<void(std::error_code)> unmapped_;
   bool leaving_ = false;
 

@@ -181,6 +181,7 @@ bool RemoteQueue::send_flush(block::Request& request, IoContext& context) {
       rtrs::Direction::read;  // as the kernel does, by the lowest bit of the operation
   context.data = {};
   context.data_length = 0;
+  progress(request).position = device_.flushes->changes();  // a flush has no other use for it
   send(request, context,
        {.device_id = device_.device_id,
         .op = wire::IoOp::flush,
@@ -284,6 +285,7 @@ void RemoteQueue::settle(block::Request& request) {
     start_step(request, at.step);
   } else {
     if (request.result) return complete(request);
+    count_step(request);
     const Step next = next_step(request, at.step);
     if (next == Step::end) return complete(request);
     start_step(request, next);
@@ -294,6 +296,18 @@ void RemoteQueue::settle(block::Request& request) {
   }
   again_.push_back(request);
   if (device_.gate == Gate::open) lane_.ready(*this);
+}
+
+// What the step that just succeeded put into the server's volatile cache, or out of it.
+void RemoteQueue::count_step(block::Request& request) {
+  const Progress& at = progress(request);
+  const WireLimits& limits = device_.limits.wire;
+  if (!limits.cache) return;
+  if (at.step != Step::main || request.op == Op::flush)
+    return device_.flushes->flushed(at.position);
+  const bool durable = (request.flags & block::kFua) != 0 && limits.fua &&
+                       (request.op == Op::write || request.op == Op::write_zeroes);
+  if (block::modifies(request.op) && !durable) device_.counters.changes.add();
 }
 
 void RemoteQueue::complete(block::Request& request) {

@@ -10,6 +10,7 @@
 
 #include "block/device.h"
 #include "rnbd/client/client_lane.h"
+#include "rnbd/client/flush_tally.h"
 #include "rnbd/client/volume_limits.h"
 #include "rtrs/counters.h"
 
@@ -17,6 +18,7 @@ namespace rnbd::client {
 
 struct alignas(64) LaneCounters {
   rtrs::Counter reads, read_bytes, writes, write_bytes, others, errors, inflight;
+  rtrs::Counter changes;  // done, and in the server's volatile cache when they were
 };
 
 // One device as one loop sees it. The home loop tells by message; the counters it reads as they
@@ -30,6 +32,7 @@ struct LaneDevice {
   std::uint32_t device_id = 0;
   VolumeLimits limits;
   std::vector<RemoteQueue*> queues;
+  FlushTally* flushes = nullptr;  // the device's
   // A message of this generation came back with its fate unknown, or the server does not know the
   // device any more. Nothing is sent until the next open. Called once per generation.
   std::function<void(std::uint32_t generation)> lost;
@@ -69,6 +72,7 @@ class RemoteQueue final : public block::Queue, public ListNode {
   static void on_done(rtrs::client::Request& request, std::error_code error);
   void piece_done(IoContext& context, std::error_code error);
   void settle(block::Request& request);
+  void count_step(block::Request& request);
   void complete(block::Request& request);
   void complete_later(block::Request& request, std::error_code error);
   void complete_finished();

@@ -17,8 +17,9 @@ constexpr std::size_t kUsualSegments = 130;
 
 }  // namespace
 
-Channel::Channel(LaneImpl& lane, Loop& home, ChannelHandler& handler, ChannelCounters& counters)
-    : lane_(lane), home_(home), handler_(handler), counters_(counters) {}
+Channel::Channel(LaneImpl& lane, Loop& home, ChannelHandler& handler, ChannelCounters& counters,
+                 const PathHealth& health)
+    : lane_(lane), home_(home), handler_(handler), counters_(counters), health_(health) {}
 
 // Connection 0 does not know yet what the server grants; its share is bounded by a constant.
 std::uint32_t Channel::receives() const {
@@ -113,12 +114,14 @@ void Channel::on_info(const fabric::ReceiveEvent& event) {
            ChannelHandler& handler) { handler.on_info_response(bytes); });
 }
 
-void Channel::activate(std::vector<wire::RemoteChunk> chunks, const SessionLimits& limits) {
+void Channel::activate(std::vector<wire::RemoteChunk> chunks, const SessionLimits& limits,
+                       bool holds_writes) {
   if (closing_) return;
   RNBD_ASSERT(chunks.size() == permits_.count);
   chunks_ = std::move(chunks);
   lane_.set_permits(permits_);
   lane_.set_limits(limits);
+  lane_.set_holds_writes(holds_writes);
   lane_.add_channel(*this);
   tell([cid = lane_.cid()](ChannelHandler& handler) { handler.on_channel_active(cid); });
 }
@@ -151,19 +154,29 @@ void Channel::on_closed(std::error_code why) {
   });
 }
 
-void Channel::release(std::error_code why) {
+void Channel::release(std::error_code why, LossId loss) {
   RNBD_ASSERT(connection_ == nullptr);
+  std::size_t lost = 0;
   // By index: a done function may submit anew, which this channel refuses.
   for (std::uint32_t permit = 0; permit < entries_.size(); ++permit) {
     Entry& entry = entries_[permit];
     if (entry.request == nullptr) continue;
     Request& request = *entry.request;
+    const bool unknown = loss != 0 && !entry.answered;
     const std::error_code error = entry.answered ? from_errno(entry.error) : why;
     entry = Entry{};
     counters_.inflight.subtract();
-    lane_.complete(request, permit, error);
+    if (!unknown) {
+      lane_.complete(request, permit, error);
+    } else {
+      ++lost;
+      lane_.lose(loss, request, permit);
+    }
   }
-  tell([cid = lane_.cid()](ChannelHandler& handler) { handler.on_channel_released(cid); });
+  lane_.settle();
+  tell([cid = lane_.cid(), lost](ChannelHandler& handler) {
+    handler.on_channel_released(cid, lost);
+  });
 }
 
 void Channel::on_receive(const fabric::ReceiveEvent& event) {

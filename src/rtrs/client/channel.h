@@ -5,6 +5,7 @@
 // memory on every loop.
 
 #include <array>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -29,7 +30,14 @@ class ChannelHandler {
   on_heartbeat_answer() = 0;  // connection 0; called directly, its loop is the home loop
   // The fabric let go of everything of this channel. Requests in flight are still held.
   virtual void on_channel_closed(std::uint16_t cid, std::error_code why) = 0;
-  virtual void on_channel_released(std::uint16_t cid) = 0;  // they have been completed
+  // They have been completed, or left with the lane; `lost` of them are of unknown fate.
+  virtual void on_channel_released(std::uint16_t cid, std::size_t lost) = 0;
+};
+
+// How a path does, told by its heartbeats. Written on the home loop, read by every lane.
+struct PathHealth {
+  std::atomic<Duration::rep> latency{0};
+  std::atomic<bool> slow{false};  // against the other paths of the session
 };
 
 struct ConnectCommand {
@@ -43,20 +51,27 @@ struct ConnectCommand {
 
 class Channel final : private fabric::ConnectionHandler {
  public:
-  // Any thread. `counters` outlives the channel.
-  Channel(LaneImpl& lane, Loop& home, ChannelHandler& handler, ChannelCounters& counters);
+  // Any thread. `counters` and `health` outlive the channel.
+  Channel(LaneImpl& lane, Loop& home, ChannelHandler& handler, ChannelCounters& counters,
+          const PathHealth& health);
 
   // Commands, on the lane's loop.
   void connect(const ConnectCommand& command);
   void send_info(const std::string& name, const wire::ConnectAccept& limits,
                  const PermitRange& permits);
-  void activate(std::vector<wire::RemoteChunk> chunks, const SessionLimits& limits);
+  // From here on the lane sends over it.
+  void activate(std::vector<wire::RemoteChunk> chunks, const SessionLimits& limits,
+                bool holds_writes);
   void close(std::error_code why, bool graceful);
-  void release(std::error_code why);  // after on_channel_closed: completes what was in flight
+  // After on_channel_closed: ends what was in flight. With a loss id the lane decides how; without
+  // one it is completed with `why`.
+  void release(std::error_code why, LossId loss);
 
   // Data path. An error: nothing was sent and the request is still the caller's.
   std::error_code send(Request& request, std::uint32_t permit);
   std::uint64_t inflight() const { return counters_.inflight.get(); }
+  Duration latency() const { return Duration(health_.latency.load(std::memory_order_relaxed)); }
+  bool slow() const { return health_.slow.load(std::memory_order_relaxed); }
   // A heartbeat or its answer; waits its turn when the peer does not take what we send.
   void send_heartbeat(std::uint32_t immediate);
 
@@ -82,6 +97,7 @@ class Channel final : private fabric::ConnectionHandler {
   bool post_receive(std::uint64_t index);
   void fail(std::error_code why);
 
+  std::error_code send_control(Request& request, std::uint32_t permit);
   void on_info(const fabric::ReceiveEvent& event);
   void on_immediate(std::uint32_t immediate);
   void on_send(std::span<const std::byte> bytes, const fabric::ReceiveEvent& event);
@@ -99,6 +115,7 @@ class Channel final : private fabric::ConnectionHandler {
   Loop& home_;
   ChannelHandler& handler_;
   ChannelCounters& counters_;
+  const PathHealth& health_;
   std::unique_ptr<fabric::Connection> connection_;
   std::error_code error_;  // why it ends, where we know better than the fabric
   bool closing_ = false;

@@ -10,6 +10,7 @@ std::error_code Channel::send(Request& request, std::uint32_t permit) {
   if (closing_) return from_errno(ENOTCONN);
   Entry& entry = entries_[permit];
   RNBD_ASSERT(entry.request == nullptr);
+  if (request.control) return send_control(request, permit);
   const bool read = request.direction == Direction::read;
   const auto usr_len = static_cast<std::uint16_t>(request.message.size());
   const std::uint32_t offset = request.data_length + usr_len;
@@ -65,6 +66,24 @@ std::error_code Channel::send(Request& request, std::uint32_t permit) {
   }
   entry = Entry{.request = &request, .exposed = exposed};
   counters_.started(request.direction, offset);
+  return {};
+}
+
+std::error_code Channel::send_control(Request& request, std::uint32_t permit) {
+  RNBD_ASSERT(request.message.size() <= kSlotSize);
+  std::byte* const slot = slots_.data() + std::size_t{permit} * kSlotSize;
+  std::memcpy(slot, request.message.data(), request.message.size());
+  const iovec local{slot, request.message.size()};
+  const fabric::Work work{
+      .op = fabric::Work::Op::write_imm,
+      .local = {&local, 1},
+      .remote = {chunks_[permit].address, chunks_[permit].key, 0},
+      .immediate = immediate_.encode(permits_.first + permit, 0),
+      .cookie = std::uint64_t{permit} + 1,
+  };
+  if (auto error = connection_->post({&work, 1})) return error;
+  entries_[permit] = Entry{.request = &request};
+  counters_.started(request.direction, 0);
   return {};
 }
 

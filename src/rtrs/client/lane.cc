@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <limits>
 
+#include "base/mutation.h"
 #include "rtrs/client/channel.h"
 #include "wire/rtrs.h"
 
@@ -33,8 +34,8 @@ struct Loan final : Request {
 
 }  // namespace
 
-LaneImpl::LaneImpl(fabric::Fabric& fabric, std::uint16_t cid, PathPolicy policy)
-    : fabric_(fabric), cid_(cid), policy_(policy) {}
+LaneImpl::LaneImpl(fabric::Fabric& fabric, std::uint16_t cid, PathPolicy policy, Failover failover)
+    : fabric_(fabric), cid_(cid), failover_(failover), policy_(policy) {}
 
 void LaneImpl::set_permits(const PermitRange& permits) {
   if (permits_.count != 0) {
@@ -53,11 +54,13 @@ void LaneImpl::remove_channel(Channel& channel) {
   std::erase(channels_, &channel);
   if (!channels_.empty()) return;
   while (!waiting_.empty()) refuse(waiting_.pop_front(), closed_ ? kClosed : kNotConnected);
+  give_back_held();
 }
 
 void LaneImpl::close() {
   closed_ = true;
   while (!waiting_.empty()) refuse(waiting_.pop_front(), kClosed);
+  give_back_held();
   refused_task_.unlink();
   run_refused();
 }
@@ -67,6 +70,9 @@ void LaneImpl::submit(Request& request) {
   if (channels_.empty()) return refuse(request, kNotConnected);
   if (!fits(request)) return refuse(request, kTooLong);
   if (permits_.count == 0) return borrow(request);
+  if (request.control) {
+    if (const auto permit = any_permit()) return start_with(request, *permit);
+  }
   if (free_.empty() || !waiting_.empty()) {
     waiting_.push_back(request);
     return;
@@ -92,6 +98,10 @@ bool LaneImpl::fits(const Request& request) const {
 void LaneImpl::start(Request& request) {
   const std::uint32_t permit = free_.back();
   free_.pop_back();
+  start_with(request, permit);
+}
+
+void LaneImpl::start_with(Request& request, std::uint32_t permit) {
   request.permit = permits_.first + permit;
   while (!channels_.empty()) {
     Channel& channel = choose();
@@ -105,20 +115,102 @@ void LaneImpl::start(Request& request) {
   refuse(request, kNotConnected);
 }
 
+// ---- Which path ----
+
 Channel& LaneImpl::choose() {
   if (channels_.size() == 1) return *channels_.front();
   if (policy_ == PathPolicy::round_robin) {
-    turn_ = (turn_ + 1) % channels_.size();
+    for (std::size_t i = 0; i < channels_.size(); ++i) {
+      turn_ = (turn_ + 1) % channels_.size();
+      if (!channels_[turn_]->slow()) return *channels_[turn_];
+    }
     return *channels_[turn_];
   }
-  return **std::ranges::min_element(channels_, {},
-                                    [](const Channel* channel) { return channel->inflight(); });
+  // The earliest of those that are equal. A slow path serves only when there is no other.
+  return **std::ranges::min_element(channels_, {}, [this](const Channel* channel) {
+    const std::uint64_t load = policy_ == PathPolicy::min_latency
+                                   ? static_cast<std::uint64_t>(channel->latency().count())
+                                   : channel->inflight();
+    return std::pair(channel->slow(), load);
+  });
 }
+
+// ---- Answers, and paths lost before them ----
 
 void LaneImpl::complete(Request& request, std::uint32_t permit, std::error_code error) {
   free_.push_back(permit);
   request.done(request, error);
   start_waiting();
+}
+
+LaneImpl::Limbo& LaneImpl::limbo(LossId loss) {
+  if (limbo_.empty() || limbo_.back().loss != loss) {
+    const auto found = std::ranges::find(limbo_, loss, &Limbo::loss);
+    if (found != limbo_.end()) return *found;
+    limbo_.emplace_back(loss);
+  }
+  return limbo_.back();
+}
+
+void LaneImpl::lose(LossId loss, Request& request, std::uint32_t permit) {
+  const bool read = request.direction == Direction::read;
+  if (failover_ == Failover::immediate && !request.control && !channels_.empty())
+    return start_with(request, permit);
+  if (broken(Rule::r11)) {
+    free_.push_back(permit);
+    if (request.control || channels_.empty()) return request.done(request, Errc::path_lost);
+    return waiting_.push_back(request);
+  }
+  Limbo& left = limbo(loss);
+  left.permits.push_back(permit);
+  if (request.control || channels_.empty() || (!read && !holds_writes_)) {
+    request.done(request, Errc::path_lost);
+  } else if (read) {
+    waiting_.push_back(request);
+  } else {
+    left.writes.push_back(request);
+  }
+}
+
+void LaneImpl::settle() { start_waiting(); }
+
+void LaneImpl::fenced(LossId loss) {
+  const auto found = std::ranges::find(limbo_, loss, &Limbo::loss);
+  if (found == limbo_.end()) return;
+  free_.insert(free_.end(), found->permits.begin(), found->permits.end());
+  waiting_.splice_back(found->writes);
+  limbo_.erase(found);
+  if (!channels_.empty()) return start_waiting();
+  while (!waiting_.empty()) refuse(waiting_.pop_front(), closed_ ? kClosed : kNotConnected);
+}
+
+// No path is left to send them over: their submitter holds them from now on.
+void LaneImpl::give_back_held() {
+  for (Limbo& left : limbo_) {
+    while (!left.writes.empty()) refuse(left.writes.pop_front(), closed_ ? kClosed : kLost);
+  }
+}
+
+// A control message may take a permit that is in quarantine: it goes to a server of ours, whose
+// chunks belong to a path.
+std::optional<std::uint32_t> LaneImpl::any_permit() {
+  std::vector<std::uint32_t>* from = &free_;
+  for (Limbo& left : limbo_) {
+    if (from->empty()) from = &left.permits;
+  }
+  if (from->empty()) return std::nullopt;
+  const std::uint32_t permit = from->back();
+  from->pop_back();
+  return permit;
+}
+
+bool LaneImpl::submit_over(Channel& channel, Request& request) {
+  const auto permit = any_permit();
+  if (!permit) return false;
+  request.permit = permits_.first + *permit;
+  if (!channel.send(request, *permit)) return true;
+  free_.push_back(*permit);
+  return false;
 }
 
 void LaneImpl::start_waiting() {
@@ -144,6 +236,9 @@ void LaneImpl::run_refused() {
         break;
       case kNotConnected:
         request.done(request, from_errno(ENOTCONN));
+        break;
+      case kLost:
+        request.done(request, Errc::path_lost);
         break;
       case kClosed:
         request.done(request, Errc::session_closed);

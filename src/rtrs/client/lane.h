@@ -3,6 +3,7 @@
 // up, and the requests waiting for a permit. Every method on the lane's loop unless it says
 // otherwise.
 
+#include <list>
 #include <vector>
 
 #include "rtrs/client/session.h"
@@ -10,6 +11,9 @@
 namespace rnbd::rtrs::client {
 
 class Channel;
+
+// Names one lost connection of one path, in one session; never used twice.
+using LossId = std::uint64_t;
 
 // The permits of one lane: ids [first, first + count) of the session's queue depth.
 struct PermitRange {
@@ -20,7 +24,7 @@ struct PermitRange {
 class LaneImpl final : public Lane {
  public:
   // `cid` is the connection this lane uses of every path. Any thread.
-  LaneImpl(fabric::Fabric& fabric, std::uint16_t cid, PathPolicy policy);
+  LaneImpl(fabric::Fabric& fabric, std::uint16_t cid, PathPolicy policy, Failover failover);
 
   Loop& loop() override { return fabric_.loop(); }  // any thread
   std::uint32_t permits() const override { return permits_.count; }
@@ -34,6 +38,9 @@ class LaneImpl final : public Lane {
   // The first time gives the lane its permits; they never change.
   void set_permits(const PermitRange& permits);
   void set_limits(const SessionLimits& limits) { limits_ = limits; }
+  void set_policy(PathPolicy policy) { policy_ = policy; }
+  // May writes of a lost path wait here for its fence? Else they are given back.
+  void set_holds_writes(bool holds) { holds_writes_ = holds; }
   void add_channel(Channel& channel);
   void remove_channel(Channel& channel);  // nothing new is sent over it; a no-op if it is not here
   void close();  // from now on everything ends with session_closed; what waited has ended when it
@@ -43,11 +50,29 @@ class LaneImpl final : public Lane {
 
   // From a channel: `request` had `permit` (lane-local) and nothing can touch its memory any more.
   void complete(Request& request, std::uint32_t permit, std::error_code error);
+  // The same, but nobody knows whether the server acted or still will.
+  void lose(LossId loss, Request& request, std::uint32_t permit);
+  void settle();  // after a channel's last lose()
+  // Nothing of that connection can take effect any more.
+  void fenced(LossId loss);
+  // Sends a control message over this very channel; false: no permit, try later.
+  bool submit_over(Channel& channel, Request& request);
 
  private:
-  enum Refusal : std::uint32_t { kTooLong, kNotConnected, kClosed };
+  // What one lost connection left behind.
+  struct Limbo {
+    explicit Limbo(LossId id) : loss(id) {}
+    const LossId loss;
+    std::vector<std::uint32_t> permits;  // not to be used before the fence (safety rule R11)
+    IntrusiveList<Request> writes;       // held; sent again after it
+  };
+  enum Refusal : std::uint32_t { kTooLong, kNotConnected, kLost, kClosed };
   void start(Request& request);
+  void start_with(Request& request, std::uint32_t permit);
   void start_waiting();
+  Limbo& limbo(LossId loss);
+  std::optional<std::uint32_t> any_permit();
+  void give_back_held();
   void borrow(Request& request);
   void refuse(Request& request, Refusal why);
   void run_refused();
@@ -56,7 +81,9 @@ class LaneImpl final : public Lane {
 
   fabric::Fabric& fabric_;
   const std::uint16_t cid_;
-  const PathPolicy policy_;
+  const Failover failover_;
+  PathPolicy policy_;
+  bool holds_writes_ = false;
   LaneImpl* lender_ = nullptr;
   PermitRange permits_;
   SessionLimits limits_;
@@ -64,6 +91,7 @@ class LaneImpl final : public Lane {
   std::vector<Channel*> channels_;
   std::size_t turn_ = 0;
   bool closed_ = false;
+  std::list<Limbo> limbo_;
   IntrusiveList<Request> waiting_;
   IntrusiveList<Request> refused_;
   Task refused_task_ = Task::of<&LaneImpl::run_refused>(this);

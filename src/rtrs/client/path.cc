@@ -23,7 +23,17 @@ Path::Path(std::vector<LaneImpl*> lanes, Random& random, PathHandler& handler, P
       heartbeat_(home_, options_.heartbeat, *this),
       timer_(Timer::of<&Path::on_timer>(home_, this)),
       first_conn_(options_.first_conn),
-      recon_cnt_(options_.reconnects) {}
+      recon_cnt_(options_.reconnects),
+      max_reconnect_attempts_(options_.max_reconnect_attempts) {}
+
+Path::Hello::Hello() : text(wire::encode_control({.kind = wire::ControlKind::hello})) {
+  direction = Direction::write;
+  control = true;
+  message = wire::bytes_of(text);
+  done = [](Request& request, std::error_code) {
+    static_cast<Hello&>(request).state = State::none;
+  };
+}
 
 void Path::transition(PathState next) {
   RNBD_ASSERT(path_move_allowed(state_, next));
@@ -43,6 +53,7 @@ void Path::connect() {
   if (state_ == PathState::reconnecting) transition(PathState::connecting);
   RNBD_ASSERT(state_ == PathState::connecting);
   RNBD_ASSERT(channels_.empty());
+  timer_.disarm();
   ++recon_cnt_;
   handler_.on_path_state();
   auto domain = lanes_.front()->fabric().create_domain(options_.address, way_);
@@ -70,7 +81,7 @@ void Path::open_next_channel() {
       .permits = cid == 0 ? PermitRange{} : handler_.permits_of(request.cid),
   };
   channels_.push_back(std::make_unique<Channel>(
-      *lanes_[cid], home_, static_cast<ChannelHandler&>(*this), counters_[cid]));
+      *lanes_[cid], home_, static_cast<ChannelHandler&>(*this), counters_[cid], health_));
   command(cid, [parameters](Channel& channel) { channel.connect(parameters); });
 }
 
@@ -81,9 +92,11 @@ void Path::on_channel_connected(std::uint16_t cid, const std::vector<std::byte>&
   if (!accept) return fail(accept.error());
   if (cid == 0) {
     name_ = address.to_string();
+    local_ = address.source;
     limits_ = *accept;
+    extension_ = wire::parse_extension(bytes);
     first_conn_ = true;  // from now on this path may bring the session back
-    if (auto error = handler_.agree(limits_)) return fail(error);
+    if (auto error = handler_.agree(limits_, extension_)) return fail(error);
   }
   if (channels_.size() < lanes_.size()) return open_next_channel();
   send_info();
@@ -100,19 +113,29 @@ void Path::on_info_response(const std::vector<std::byte>& bytes) {
   if (state_ != PathState::connecting || !info_sent_) return;
   auto chunks = wire::parse_info_response(bytes, limits_);
   if (!chunks) return fail(chunks.error());
+  loss_ = handler_.next_loss();
+  const bool fences = extension_ && (extension_->features & wire::kFeatureFence) != 0;
   for (std::size_t cid = 0; cid < channels_.size(); ++cid) {
     const PermitRange permits = handler_.permits_of(static_cast<std::uint16_t>(cid));
     const auto first = chunks->begin() + permits.first;
     command(cid, [slice = std::vector<wire::RemoteChunk>(first, first + permits.count),
-                  limits = handler_.session_limits()](Channel& channel) {
-      channel.activate(slice, limits);
-    });
+                  limits = handler_.session_limits(),
+                  fences](Channel& channel) { channel.activate(slice, limits, fences); });
   }
 }
 
-void Path::on_channel_active(std::uint16_t) {
+void Path::on_channel_active(std::uint16_t cid) {
   if (state_ != PathState::connecting) return;
+  if (cid == 0 && extension_) {
+    hello_.state = Hello::State::owed;
+    say_hello();
+  }
   if (++active_ == lanes_.size()) up();
+}
+
+// The first message to a server of ours. Without a permit it waits for a heartbeat to remind us.
+void Path::say_hello() {
+  if (lanes_.front()->submit_over(*channels_.front(), hello_)) hello_.state = Hello::State::sent;
 }
 
 void Path::up() {
@@ -127,6 +150,7 @@ void Path::up() {
   heartbeat_.start();
   log_info("<{}> path {} connected: {} connections, queue depth {}, max io {}",
            options_.session_name, name_, lanes_.size(), limits_.queue_depth, limits_.max_io_size);
+  if (auto done = std::exchange(reconnected_, nullptr)) done({});
   handler_.on_path_connected(*this);
 }
 
@@ -155,6 +179,7 @@ void Path::fail(std::error_code why) {
 }
 
 void Path::close(std::error_code why) {
+  fate_ = Errc::session_closed;
   switch (state_) {
     case PathState::connecting:
     case PathState::connecting_error:
@@ -162,9 +187,11 @@ void Path::close(std::error_code why) {
     case PathState::reconnecting:
       break;
     case PathState::closing:
+      last_error_ = why;
+      return;
     case PathState::closed:
     case PathState::dead:
-      return;
+      return handler_.on_path_closed(*this, why);
   }
   transition(PathState::closing);
   if (tearing_down_) {
@@ -172,6 +199,36 @@ void Path::close(std::error_code why) {
     return;
   }
   tear_down(why, true);
+}
+
+void Path::disconnect() {
+  if (state_ == PathState::closed || state_ == PathState::closing) return;
+  at_once_ = false;
+  transition(PathState::closing);
+  if (tearing_down_) {
+    last_error_ = Errc::disconnected;
+    return;
+  }
+  tear_down(Errc::disconnected, true);
+}
+
+void Path::reconnect(Done done) {
+  const bool possible = state_ == PathState::closed || state_ == PathState::reconnecting ||
+                        state_ == PathState::connected;
+  if (!possible || reconnected_) return done(from_errno(EBUSY));
+  reconnected_ = std::move(done);
+  attempts_ = 0;
+  if (state_ == PathState::closed) {
+    transition(PathState::reconnecting);
+    return connect();
+  }
+  if (state_ == PathState::reconnecting && !tearing_down_) return connect();
+  at_once_ = true;
+  if (state_ == PathState::connected) fail(Errc::disconnected);
+}
+
+void Path::try_now() {
+  if (state_ == PathState::reconnecting && timer_.armed()) connect();
 }
 
 void Path::tear_down(std::error_code why, bool graceful) {
@@ -194,30 +251,39 @@ void Path::on_channel_closed(std::uint16_t, std::error_code why) {
   if (closed_ < channels_.size()) return;
   // Not before the last connection is gone: until then a request may still be taking effect
   // somewhere.
-  const std::error_code fate =
-      state_ == PathState::closing ? Errc::session_closed : Errc::path_lost;
+  const std::error_code fate = fate_ ? fate_ : make_error_code(Errc::path_lost);
+  const LossId loss = fate_ ? 0 : loss_;
   for (std::size_t cid = 0; cid < channels_.size(); ++cid) {
-    command(cid, [fate](Channel& channel) { channel.release(fate); });
+    command(cid, [fate, loss](Channel& channel) { channel.release(fate, loss); });
   }
 }
 
-void Path::on_channel_released(std::uint16_t) {
+void Path::on_channel_released(std::uint16_t, std::size_t lost) {
+  lost_ += lost;
   if (++released_ == channels_.size()) torn_down();
 }
 
 void Path::torn_down() {
   const bool was_up = std::exchange(was_up_, false);
+  RNBD_ASSERT(hello_.state != Hello::State::sent);
+  const bool unfenced = std::exchange(lost_, 0) != 0;
+  const LossId loss = std::exchange(loss_, 0);
   channels_.clear();
   domain_.reset();
   limits_ = {};
   active_ = closed_ = released_ = 0;
   info_sent_ = tearing_down_ = false;
+  hello_.state = Hello::State::none;
+  extension_.reset();
+  health_.slow = false;
   const std::error_code why = last_error_;
+  if (unfenced) handler_.on_path_unfenced(*this, loss);
   if (was_up) handler_.on_path_lost(*this, why);
   // The handler may have closed us. Closing without channels ends in a call of its own.
   if (tearing_down_) return;
   if (state_ == PathState::closing) {
     transition(PathState::closed);
+    if (auto done = std::exchange(reconnected_, nullptr)) done(why);
     handler_.on_path_closed(*this, why);
     return;
   }
@@ -251,11 +317,13 @@ void Path::after_failure() {
     if (state_ != PathState::connecting_error) return;  // closed by the handler
     transition(PathState::reconnecting);
   }
-  const bool out_of_attempts =
-      options_.max_reconnect_attempts >= 0 && attempts_ >= options_.max_reconnect_attempts;
+  if (std::exchange(at_once_, false)) return connect();
+  if (auto done = std::exchange(reconnected_, nullptr)) done(why);
+  const bool out_of_attempts = max_reconnect_attempts_ >= 0 && attempts_ >= max_reconnect_attempts_;
   if (out_of_attempts || why == Errc::queue_depth_changed) {
     log_error("<{}> path {} given up: {}", options_.session_name, name_, why.message());
-    return close(why);
+    transition(PathState::closing);
+    return tear_down(why, false);
   }
   retry_later();
 }
@@ -280,6 +348,13 @@ std::uint64_t Path::received_count() const {
   std::uint64_t sum = 0;
   for (std::size_t cid = 0; cid < lanes_.size(); ++cid) sum += counters_[cid].received.get();
   return sum;
+}
+
+void Path::on_heartbeat_answer() {
+  heartbeat_.on_answer();
+  health_.latency.store(heartbeat_.latency().count(), std::memory_order_relaxed);
+  handler_.on_path_latency();
+  if (hello_.state == Hello::State::owed) say_hello();
 }
 
 void Path::send_heartbeat() { channels_.front()->send_heartbeat(wire::kHeartbeatImmediate); }

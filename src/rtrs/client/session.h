@@ -35,6 +35,7 @@ struct Request : ListNode {
   std::span<const std::byte> message;  // user message; at most max_hdr_size less the RTRS message
   std::span<const iovec> data;         // to be written, or where the answer goes
   std::uint32_t data_length = 0;       // bytes of `data`; at most max_io_size
+  bool control = false;  // `message` is a wire::layout::ControlMessage; RTRS's own, never repeated
   // Called once, from the lane's loop. No error: the server answered 0 (and all read data is in
   // place). generic_category: the server's errno. Errc::path_lost: sent, fate unknown. ENOTCONN:
   // never sent, no path. Errc::too_long: never sent. By then neither the fabric nor the peer can
@@ -177,27 +178,29 @@ class Session {
   // on_path_changed.
   virtual SessionIdentity identity() const = 0;
   // Of our own servers; the instance is that of the paths which are up.
-  virtual std::optional<wire::Extension> server_identity() const { return {}; }
+  virtual std::optional<wire::Extension> server_identity() const = 0;
 
   // Is every path that was lost fenced? See on_session_unfenced.
-  virtual bool fenced() const { return true; }
-  virtual void declare_fenced() {}
+  virtual bool fenced() const = 0;
+  virtual void declare_fenced() = 0;
 
   // Paths at run time; `done` runs on the home loop. A path is named by its index in paths().
   // EEXIST for an address pair that is there; else why it could not be connected, and then it is
   // not added.
-  virtual void add_path(const fabric::PathAddress&, std::function<void(std::error_code)>) {}
+  virtual void add_path(const fabric::PathAddress& address,
+                        std::function<void(std::error_code)> done) = 0;
   // Takes a path down until reconnect_path(); the last one too.
-  virtual void disconnect_path(std::size_t, std::function<void(std::error_code)>) {}
+  virtual void disconnect_path(std::size_t index, std::function<void(std::error_code)> done) = 0;
   // Tears a path down, if it is up, and connects it anew now. Its failure is told, and it goes on
   // trying.
-  virtual void reconnect_path(std::size_t, std::function<void(std::error_code)>) {}
-  // Disconnects and forgets a path. EBUSY for the last one.
-  virtual void remove_path(std::size_t, std::function<void(std::error_code)>) {}
+  virtual void reconnect_path(std::size_t index, std::function<void(std::error_code)> done) = 0;
+  // Disconnects and forgets a path; the last one too: then only add_path() helps.
+  virtual void remove_path(std::size_t index, std::function<void(std::error_code)> done) = 0;
   // The machine's link with this address went down: paths over it are lost now, not when heartbeats
   // are missed; or it came back: what waits for its next attempt tries at once.
-  virtual void link_changed(const fabric::Address&, bool) {}
-  virtual void set_policy(PathPolicy) {}
+  virtual void link_changed(const fabric::Address& local, bool up) = 0;
+  virtual void set_policy(PathPolicy policy) = 0;
+  virtual void set_max_reconnect_attempts(int attempts) = 0;  // of every path
 };
 
 }  // namespace rnbd::rtrs::client

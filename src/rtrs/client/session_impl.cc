@@ -1,8 +1,10 @@
 #include "rtrs/client/session_impl.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "base/log.h"
+#include "base/mutation.h"
 
 namespace rnbd::rtrs::client {
 namespace {
@@ -35,6 +37,19 @@ bool resumable(const SessionOptions& options) {
          });
 }
 
+std::vector<std::unique_ptr<LaneImpl>> make_lanes(std::span<fabric::Fabric* const> fabrics,
+                                                  std::size_t home, const SessionOptions& options) {
+  std::vector<std::unique_ptr<LaneImpl>> lanes;
+  const auto add = [&](fabric::Fabric& fabric) {
+    lanes.push_back(std::make_unique<LaneImpl>(fabric, static_cast<std::uint16_t>(lanes.size()),
+                                               options.policy, options.failover));
+  };
+  add(*fabrics[home]);
+  for (fabric::Fabric* fabric : fabrics) add(*fabric);
+  for (std::uint32_t i = 0; i < options.poll_connections; ++i) add(*fabrics[i % fabrics.size()]);
+  return lanes;
+}
+
 }  // namespace
 
 bool PathIdentity::operator==(const PathIdentity& other) const {
@@ -59,41 +74,41 @@ SessionImpl::SessionImpl(std::span<fabric::Fabric* const> fabrics, std::size_t h
       io_lanes_(fabrics.size()),
       home_(fabrics[home]->loop()),
       handler_(handler),
-      uuid_(options_.resume ? options_.resume->uuid : random.uuid()) {
-  const auto add_lane = [this](fabric::Fabric& fabric) {
-    lanes_.push_back(std::make_unique<LaneImpl>(fabric, static_cast<std::uint16_t>(lanes_.size()),
-                                                options_.policy));
-  };
-  add_lane(*fabrics[home]);
-  for (fabric::Fabric* fabric : fabrics) add_lane(*fabric);
-  for (std::uint32_t i = 0; i < options_.poll_connections; ++i)
-    add_lane(*fabrics[i % fabrics.size()]);
-
-  for (const auto& lane : lanes_) lane->set_lender(*lanes_[1]);  // the first to get a permit
-  std::vector<LaneImpl*> lanes;
-  for (const auto& lane : lanes_) lanes.push_back(lane.get());
-  for (std::size_t i = 0; i < options_.paths.size(); ++i) {
-    paths_.push_back(std::make_unique<Path>(lanes, random, static_cast<PathHandler&>(*this),
-                                            path_options(i, random)));
-    if (find_identity(options_, options_.paths[i]) != nullptr)
-      unproven_.push_back(paths_.back().get());
+      uuid_(options_.resume ? options_.resume->uuid : random.uuid()),
+      lanes_(make_lanes(fabrics, home, options_)),
+      random_(random),
+      fencing_(home_, *lanes_.front(),
+               options_.server_patience + options_.backend_patience + options_.packet_lifetime,
+               static_cast<FencingHandler&>(*this)),
+      policy_(options_.policy),
+      max_reconnect_attempts_(options_.max_reconnect_attempts) {
+  for (const auto& lane : lanes_) {
+    lane->set_lender(*lanes_[1]);  // the first to get a permit
+    lane_pointers_.push_back(lane.get());
   }
+  for (const auto& address : options_.paths) make_path(address, paths_.empty());
 }
 
-PathOptions SessionImpl::path_options(std::size_t index, Random& random) const {
-  const fabric::PathAddress& address = options_.paths[index];
+Path& SessionImpl::make_path(const fabric::PathAddress& address, bool first) {
+  paths_.push_back(std::make_unique<Path>(lane_pointers_, random_, static_cast<PathHandler&>(*this),
+                                          path_options(address, first)));
+  return *paths_.back();
+}
+
+PathOptions SessionImpl::path_options(const fabric::PathAddress& address, bool first) {
   const PathIdentity* old = find_identity(options_, address);
   return {.session_name = options_.name,
           .address = address,
           .paths_uuid = uuid_,
-          .sess_uuid = old != nullptr ? old->uuid : random.uuid(),
-          .first_conn = old != nullptr || (index == 0 && !options_.resume),
+          .sess_uuid = old != nullptr ? old->uuid : random_.uuid(),
+          .first_conn = old != nullptr || (first && !options_.resume),
           .reconnects = old != nullptr ? old->reconnects : std::uint16_t{0},
           .heartbeat = options_.heartbeat,
+          .fast_heartbeat = options_.fast_heartbeat,
           .connect_timeout = options_.connect_timeout,
           .reconnect_delay = options_.reconnect_delay,
           .reconnect_delay_max = options_.reconnect_delay_max,
-          .max_reconnect_attempts = options_.max_reconnect_attempts};
+          .max_reconnect_attempts = max_reconnect_attempts_};
 }
 
 SessionIdentity SessionImpl::identity() const {
@@ -109,14 +124,25 @@ Lane& SessionImpl::lane(std::size_t index) {
 
 std::vector<PathInfo> SessionImpl::paths() const {
   std::vector<PathInfo> infos;
-  for (const auto& path : paths_) infos.push_back(path->info());
+  for (const auto& path : paths_) {
+    infos.push_back(path->info());
+    infos.back().fenced = !fencing_.pending(path->uuid());
+  }
   return infos;
 }
+
+// ---- Opening ----
 
 void SessionImpl::open() {
   RNBD_ASSERT(state_ == State::idle);
   state_ = State::opening;
   opened_at_ = home_.now();
+  if (options_.resume && !broken(Rule::r16)) {
+    for (const auto& path : paths_) {
+      if (find_identity(options_, path->address()) != nullptr)
+        fencing_.add(fencing_.next(), path->uuid(), path->identity().reconnects);
+    }
+  }
   home_.defer(open_task_);
 }
 
@@ -126,9 +152,12 @@ void SessionImpl::open_next_path() {
   for (const auto& path : paths_) path->connect();
 }
 
-std::error_code SessionImpl::agree(const wire::ConnectAccept& accept) {
+std::error_code SessionImpl::agree(const wire::ConnectAccept& accept,
+                                   const std::optional<wire::Extension>& extension) {
   // One permit for administration, one for everything else.
   if (accept.queue_depth < 2) return Errc::bad_geometry;
+  if (paths_up_ > 0 && extension != server_) return Errc::other_instance;
+  server_ = extension;
   if (limits_.queue_depth == 0) {
     limits_ = {accept.queue_depth, accept.max_io_size, accept.max_hdr_size};
     return {};
@@ -152,31 +181,99 @@ PermitRange SessionImpl::permits_of(std::uint16_t cid) const {
   return {service + index * share + std::min(index, more), share + (index < more ? 1 : 0)};
 }
 
+// ---- Paths come and go ----
+
 void SessionImpl::on_path_connected(Path& path) {
+  // Two paths may have been greeted by two servers before either was up.
+  if (paths_up_ > 0 && path.extension() != server_) {
+    ++paths_up_;
+    return path.fail(Errc::other_instance);
+  }
+  server_ = path.extension();
   ++paths_up_;
-  if (state_ == State::opening && options_.resume) return on_resumed(path);
-  if (state_ == State::opening) {
+  fencing_.proven(path.uuid());
+  for (PathCall& call : take_calls(path)) call.done({});
+  if (state_ == State::opening && !options_.resume) {
     if (paths_opened_ < paths_.size()) return home_.defer(open_task_);
     state_ = State::open;
-    return handler_.on_session_connected();
   }
-  if (state_ == State::open && paths_up_ == 1) handler_.on_session_connected();
+  home_.defer(look_task_);
 }
 
-void SessionImpl::on_resumed(Path& path) {
-  std::erase(unproven_, &path);
-  if (!unproven_.empty()) return;
-  state_ = State::open;
-  handler_.on_session_connected();
+void SessionImpl::on_path_unfenced(Path& path, LossId loss) {
+  fencing_.add(loss, path.uuid(), path.identity().reconnects);
+  new_loss_ = true;
+  home_.defer(look_task_);
 }
 
 void SessionImpl::on_path_lost(Path&, std::error_code why) {
   --paths_up_;
   if (state_ == State::opening && !options_.resume) return shut_down(why);
-  if (state_ == State::open && paths_up_ == 0) handler_.on_session_disconnected(why);
+  if (paths_up_ == 0 && std::exchange(connected_, false)) {
+    unfenced_told_ = false;
+    handler_.on_session_disconnected(why);
+  }
+  home_.defer(look_task_);
 }
 
-void SessionImpl::on_path_failed(Path&, std::error_code why) {
+bool SessionImpl::server_fences() const {
+  return server_ && (server_->features & wire::kFeatureFence) != 0;
+}
+
+// What the user must hear of paths and fences, after everything that changed in one round.
+void SessionImpl::look() {
+  const bool resuming = state_ == State::opening && options_.resume.has_value();
+  if ((state_ != State::open && !resuming) || paths_up_ == 0) return;
+  if (!fencing_.empty() && server_fences()) fencing_.ask();
+  if (!connected_) {
+    const bool user_fences = !server_fences() && !resuming;
+    if (!fencing_.empty() && !user_fences) return;
+    return report_connected();
+  }
+  if (std::exchange(new_loss_, false) && !fencing_.empty() && !server_fences()) {
+    unfenced_told_ = true;
+    return handler_.on_session_unfenced();
+  }
+  if (fencing_.empty() && std::exchange(unfenced_told_, false)) handler_.on_session_fenced();
+}
+
+void SessionImpl::report_connected() {
+  state_ = State::open;
+  connected_ = true;
+  new_loss_ = false;
+  unfenced_told_ = !fencing_.empty();
+  handler_.on_session_connected();
+}
+
+void SessionImpl::on_fenced(LossId loss) {
+  for (LaneImpl* lane : lane_pointers_) {
+    lane->loop().post([lane, loss] { lane->fenced(loss); });
+  }
+  home_.defer(look_task_);
+}
+
+// A path whose heartbeats take far longer than the best one's serves only when there is no other.
+void SessionImpl::on_path_latency() {
+  constexpr Duration kNeverSlow = std::chrono::milliseconds(20);
+  constexpr int kFactor = 8;
+  Duration best = Duration::max();
+  for (const auto& path : paths_) {
+    if (path->state() == PathState::connected) best = std::min(best, path->latency());
+  }
+  for (const auto& path : paths_) {
+    path->set_slow(path->latency() > kNeverSlow && path->latency() / kFactor > best);
+  }
+}
+
+void SessionImpl::on_path_failed(Path& path, std::error_code why) {
+  for (PathCall& call : take_calls(path)) {
+    if (call.kind == PathCall::Kind::add) {
+      path_down(index_of(path), PathCall::Kind::remove,
+                [done = std::move(call.done), why](std::error_code) { done(why); });
+    } else {
+      calls_.push_back(std::move(call));
+    }
+  }
   if (state_ == State::opening && !tries_again(why)) shut_down(why);
 }
 
@@ -185,12 +282,117 @@ bool SessionImpl::tries_again(std::error_code why) const {
   return why == Errc::session_refused && home_.now() - opened_at_ < options_.name_patience;
 }
 
-void SessionImpl::on_path_closed(Path&, std::error_code why) {
-  ++paths_closed_;
-  const bool all_given_up = paths_closed_ == paths_.size() && state_ == State::open;
-  if (all_given_up || state_ == State::opening) return shut_down(why);
-  maybe_closed();
+void SessionImpl::on_path_closed(Path& path, std::error_code why) {
+  if (state_ == State::closing) {
+    ++paths_closed_;
+    return maybe_closed();
+  }
+  if (state_ == State::opening) return shut_down(why);
+  auto calls = take_calls(path);
+  for (const PathCall& call : calls) {
+    if (call.kind == PathCall::Kind::remove) drop_path(path);  // one such call at most
+  }
+  for (PathCall& call : calls) call.done({});
+  const bool all_given_up = !paths_.empty() && std::ranges::all_of(paths_, [](const auto& one) {
+    return one->state() == PathState::closed && one->last_error() != Errc::disconnected;
+  });
+  if (all_given_up) shut_down(why);
 }
+
+// ---- Paths at the administrator's word ----
+
+std::vector<SessionImpl::PathCall> SessionImpl::take_calls(const Path& path) {
+  std::vector<PathCall> taken;
+  const auto others = std::stable_partition(
+      calls_.begin(), calls_.end(), [&](const PathCall& call) { return call.path != &path; });
+  std::move(others, calls_.end(), std::back_inserter(taken));
+  calls_.erase(others, calls_.end());
+  return taken;
+}
+
+std::size_t SessionImpl::index_of(const Path& path) const {
+  return static_cast<std::size_t>(
+      std::ranges::find_if(paths_, [&](const auto& one) { return one.get() == &path; }) -
+      paths_.begin());
+}
+
+// It may be telling us of its own end.
+void SessionImpl::drop_path(Path& path) {
+  const auto place = paths_.begin() + static_cast<std::ptrdiff_t>(index_of(path));
+  home_.post([owned = std::shared_ptr<Path>(std::move(*place))] {});
+  paths_.erase(place);
+  home_.defer(changed_task_);
+}
+
+void SessionImpl::add_path(const fabric::PathAddress& address, Done done) {
+  if (state_ != State::open) return done(from_errno(ENOTCONN));
+  if (paths_.size() >= wire::kPathsPerSessionMax) return done(from_errno(EMFILE));
+  const bool known = std::ranges::any_of(
+      paths_, [&](const auto& path) { return same_path(path->address(), address); });
+  if (known) return done(from_errno(EEXIST));
+  Path& path = make_path(address, paths_.empty());
+  calls_.push_back({.path = &path, .kind = PathCall::Kind::add, .done = std::move(done)});
+  path.connect();
+}
+
+void SessionImpl::path_down(std::size_t index, PathCall::Kind kind, Done done) {
+  if (index >= paths_.size()) return done(from_errno(ENOENT));
+  if (state_ != State::open) return done(from_errno(ENOTCONN));
+  Path& path = *paths_[index];
+  const bool being_removed = std::ranges::any_of(calls_, [&](const PathCall& call) {
+    return call.path == &path && call.kind == PathCall::Kind::remove;
+  });
+  if (being_removed) return done(from_errno(EBUSY));
+  if (path.state() == PathState::closed) {
+    if (kind == PathCall::Kind::remove) drop_path(path);
+    return done({});
+  }
+  for (PathCall& call : take_calls(path)) {  // whoever adds it waits in vain
+    call.kind == PathCall::Kind::add ? call.done(from_errno(ECANCELED))
+                                     : calls_.push_back(std::move(call));
+  }
+  calls_.push_back({.path = &path, .kind = kind, .done = std::move(done)});
+  path.disconnect();
+}
+
+void SessionImpl::disconnect_path(std::size_t index, Done done) {
+  path_down(index, PathCall::Kind::disconnect, std::move(done));
+}
+
+void SessionImpl::remove_path(std::size_t index, Done done) {
+  path_down(index, PathCall::Kind::remove, std::move(done));
+}
+
+void SessionImpl::reconnect_path(std::size_t index, Done done) {
+  if (index >= paths_.size()) return done(from_errno(ENOENT));
+  if (state_ != State::open) return done(from_errno(ENOTCONN));
+  paths_[index]->reconnect(std::move(done));
+}
+
+void SessionImpl::link_changed(const fabric::Address& local, bool up) {
+  if (state_ == State::closing || state_ == State::closed) return;
+  for (const auto& path : paths_) {
+    if (up) {
+      path->try_now();
+    } else if (path->state() == PathState::connected && path->local().same_host(local)) {
+      path->fail(from_errno(ENETDOWN));
+    }
+  }
+}
+
+void SessionImpl::set_policy(PathPolicy policy) {
+  policy_ = policy;
+  for (LaneImpl* lane : lane_pointers_) {
+    lane->loop().post([lane, policy] { lane->set_policy(policy); });
+  }
+}
+
+void SessionImpl::set_max_reconnect_attempts(int attempts) {
+  max_reconnect_attempts_ = attempts;
+  for (const auto& path : paths_) path->set_max_reconnect_attempts(attempts);
+}
+
+// ---- The end ----
 
 void SessionImpl::close() { shut_down(Errc::session_closed); }
 
@@ -198,6 +400,8 @@ void SessionImpl::shut_down(std::error_code why) {
   if (state_ == State::closing || state_ == State::closed) return;
   state_ = State::closing;
   why_closed_ = why;
+  fencing_.stop();
+  for (PathCall& call : std::exchange(calls_, {})) call.done(Errc::session_closed);
   for (const auto& lane : lanes_) {
     lane->loop().post([this, lane = lane.get()] {
       lane->close();

@@ -6,11 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "rtrs/client/fencing.h"
 #include "rtrs/client/path.h"
 
 namespace rnbd::rtrs::client {
 
-class SessionImpl final : public Session, private PathHandler {
+class SessionImpl final : public Session, private PathHandler, private FencingHandler {
  public:
   SessionImpl(std::span<fabric::Fabric* const> fabrics, std::size_t home, Random& random,
               SessionHandler& handler, SessionOptions options);
@@ -25,13 +26,38 @@ class SessionImpl final : public Session, private PathHandler {
   std::vector<PathInfo> paths() const override;
   const Uuid& uuid() const override { return uuid_; }
   SessionIdentity identity() const override;
+  std::optional<wire::Extension> server_identity() const override { return server_; }
+  bool fenced() const override { return fencing_.empty(); }
+  void declare_fenced() override { fencing_.proven_all(); }
+
+  using Done = std::function<void(std::error_code)>;
+  void add_path(const fabric::PathAddress& address, Done done) override;
+  void disconnect_path(std::size_t index, Done done) override;
+  void reconnect_path(std::size_t index, Done done) override;
+  void remove_path(std::size_t index, Done done) override;
+  void link_changed(const fabric::Address& local, bool up) override;
+  void set_policy(PathPolicy policy) override;
+  void set_max_reconnect_attempts(int attempts) override;
 
  private:
   // opening: paths are brought up one after the other, or resumed all at once. open: they were up.
   // closing: all come down.
   enum class State { idle, opening, open, closing, closed };
 
-  std::error_code agree(const wire::ConnectAccept& accept) override;
+  // A wish about a path whose end is still to be told.
+  struct PathCall {
+    enum class Kind : std::uint8_t { add, disconnect, remove };
+    Path* path = nullptr;
+    Kind kind = Kind::add;
+    Done done;
+  };
+
+  std::error_code agree(const wire::ConnectAccept& accept,
+                        const std::optional<wire::Extension>& extension) override;
+  LossId next_loss() override { return fencing_.next(); }
+  void on_path_unfenced(Path& path, LossId loss) override;
+  void on_path_latency() override;
+  void on_fenced(LossId loss) override;
   PermitRange permits_of(std::uint16_t cid) const override;
   SessionLimits session_limits() const override { return limits_; }
   void on_path_connected(Path& path) override;
@@ -40,9 +66,16 @@ class SessionImpl final : public Session, private PathHandler {
   void on_path_closed(Path& path, std::error_code why) override;
   void on_path_state() override { home_.defer(changed_task_); }
 
-  PathOptions path_options(std::size_t index, Random& random) const;
+  PathOptions path_options(const fabric::PathAddress& address, bool first);
+  Path& make_path(const fabric::PathAddress& address, bool first);
   void open_next_path();
-  void on_resumed(Path& path);
+  void look();
+  bool server_fences() const;
+  void path_down(std::size_t index, PathCall::Kind kind, Done done);
+  std::vector<PathCall> take_calls(const Path& path);
+  void drop_path(Path& path);
+  std::size_t index_of(const Path& path) const;
+  void report_connected();
   bool tries_again(std::error_code why) const;
   void shut_down(std::error_code why);
   void maybe_closed();
@@ -55,10 +88,15 @@ class SessionImpl final : public Session, private PathHandler {
   SessionHandler& handler_;
   const Uuid uuid_;
   std::vector<std::unique_ptr<LaneImpl>> lanes_;  // by cid: service, IO, poll
+  std::vector<LaneImpl*> lane_pointers_;
   std::vector<std::unique_ptr<Path>> paths_;
-  std::vector<const Path*>
-      unproven_;  // the predecessor's, as long as the server has not accepted us
+  Random& random_;
+  Fencing fencing_;
+  std::optional<wire::Extension> server_;  // of the paths that are up
+  std::vector<PathCall> calls_;
   SessionLimits limits_;
+  PathPolicy policy_;
+  int max_reconnect_attempts_;
   State state_ = State::idle;
   std::error_code why_closed_;
   TimePoint opened_at_{};
@@ -66,6 +104,10 @@ class SessionImpl final : public Session, private PathHandler {
   std::size_t paths_up_ = 0;
   std::size_t paths_closed_ = 0;
   std::size_t lanes_closed_ = 0;
+  bool connected_ = false;      // as far as the user was told
+  bool new_loss_ = false;       // the user was not told of it
+  bool unfenced_told_ = false;  // and now of its fence
+  Task look_task_ = Task::of<&SessionImpl::look>(this);
   Task open_task_ = Task::of<&SessionImpl::open_next_path>(this);
   Task closed_task_ = Task::of<&SessionImpl::report_closed>(this);
   Task changed_task_ = Task::of<&SessionImpl::report_changed>(this);

@@ -1,0 +1,35 @@
+#pragma once
+// Whether a device has writes that its server acknowledged and that no flush has made safe yet:
+// they are lost when the server's cache is (safety rule R9). Each lane counts its own changes; a
+// flush, which is rare, adds them up. Any thread.
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "rtrs/counters.h"
+
+namespace rnbd::client {
+
+class FlushTally {
+ public:
+  void watch(const rtrs::Counter& changes_of_a_lane) { lanes_.push_back(&changes_of_a_lane); }
+  // What a flush that is sent from now on covers; to be handed to flushed() when it succeeded.
+  std::uint64_t changes() const {
+    std::uint64_t sum = 0;
+    for (const rtrs::Counter* lane : lanes_) sum += lane->get();
+    return sum;
+  }
+  void flushed(std::uint64_t covered) {
+    std::uint64_t known = flushed_.load(std::memory_order_relaxed);
+    while (known < covered && !flushed_.compare_exchange_weak(known, covered)) {
+    }
+  }
+  bool unflushed() const { return flushed_.load() < changes(); }
+
+ private:
+  std::vector<const rtrs::Counter*> lanes_;
+  std::atomic<std::uint64_t> flushed_{0};
+};
+
+}  // namespace rnbd::client
