@@ -63,7 +63,7 @@ class Stamp:
             self.process.kill()
             output, errors = self.process.communicate()
             self.test.fail(f"{' '.join(self.argv)} did not end:\n{output[-2000:]}{errors[-2000:]}")
-        return self.process.returncode, output[-4000:] + errors[-4000:]
+        return self.process.returncode, output + errors[-4000:]
 
     def finish(self, statuses=(0,), note=""):
         """Ends the load, has the whole read back, and returns the summary of a run without fault."""
@@ -72,9 +72,10 @@ class Stamp:
         status, text = self._outcome()
         if status not in statuses:
             logs = "".join(f"\n--- {d.name}\n{d.text()[-3000:]}" for d in self.test.daemons)
-            self.test.fail(f"{' '.join(self.argv)} ended with {status}:\n{text}{logs}")
+            self.test.fail(f"{' '.join(self.argv)} ended with {status}:\n{text[:6000]}{logs}")
         summary = json.loads(text.splitlines()[0])
-        results.append({"test": self.test._testMethodName, "note": note, "summary": summary})
+        if 0 in statuses:
+            results.append({"test": self.test._testMethodName, "note": note, "summary": summary})
         return summary
 
 

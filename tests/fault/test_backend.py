@@ -8,7 +8,10 @@ from bounds import BACKEND_STALL_S, POWER_CUTS, RECOVERY_STALL_S, SEED, SHORT_ST
 from faults import BIN, BLOCKS, Daemon, Faults, Stamp, free_port, pause, run, wait_until
 from proxy import Proxy
 
+DEPTH = 8  # of each volume's load
 NAMES = ("disk0", "disk1")
+# Past the page cache: what the server asks for is what the storage gets, and several requests at a time.
+DIRECT = 'direct = "on"\nblock_size = "4K"\n'
 
 
 class Backend(Faults):
@@ -30,6 +33,9 @@ class Backend(Faults):
         with open(self.mount / "control", "w") as control:
             control.write(command)
 
+    def kept(self):
+        return int((self.mount / "control").read_text())
+
     def volumes_on(self, *proxies, **_):
         return [self.map_on(f"faulty/{name}", proxies) for name in NAMES]
 
@@ -37,11 +43,26 @@ class Backend(Faults):
         return self.volumes / name  # they are there, in their size
 
     def start(self, *options, paths=0):
-        self.both()
+        self.both(server_extra=DIRECT)
         self.paths = [Proxy(self.port, host=f"127.0.0.{2 + i}") for i in range(paths)]
         for path in self.paths:
             self.addCleanup(path.close)
-        return Stamp(self, self.volumes_on(*self.paths), f"--seed={SEED}", *options)
+        return Stamp(self, self.volumes_on(*self.paths), f"--seed={SEED}", f"--depth={DEPTH}", *options)
+
+    # --- the checker itself --------------------------------------------------------------------------------
+    def test_a_write_that_lands_once_more_is_caught(self):
+        load = self.start()
+        self.storage("remember")
+        load.wait_for_more(500)
+        self.storage("replay")
+        self.assertIn("stale", load.finish(statuses=(1,))["violations"][0])
+
+    def test_storage_that_loses_what_it_acknowledged_is_caught(self):
+        load = self.start()
+        for number in range(8):
+            load.wait_for_more()
+            self.storage(f"power-cut {number}")
+        self.assertGreater(load.finish(statuses=(1,))["wrong"], 0)
 
     # --- stalls -------------------------------------------------------------------------------------------
     def test_storage_stalls_and_completes(self):
@@ -56,11 +77,12 @@ class Backend(Faults):
         self.assert_stall(summary, BACKEND_STALL_S + RECOVERY_STALL_S)
 
     def stalled_while(self, load, break_it):
-        """Writes lie in the storage while `break_it` happens, and are done after it, the last one first."""
+        """Writes lie in the storage while `break_it` happens, later ones would not; they are done at last, in no order."""
         for _ in range(3):
             load.wait_for_more()
             self.storage("stall")
-            pause(0.1)  # whatever is under way is in the storage now
+            wait_until(lambda: self.kept() >= DEPTH, "requests to lie in the storage")
+            self.storage("pass")
             break_it()
             pause(SHORT_STALL_S)
             self.storage("go")
@@ -100,6 +122,33 @@ class Backend(Faults):
             self.restart_client()
 
         self.assert_stall(self.stalled_while(load, kill_and_start_anew), SHORT_STALL_S + RECOVERY_STALL_S)
+
+    def test_R3_a_write_waits_for_the_one_it_overlaps_and_for_no_other(self):
+        self.both(server_extra=DIRECT)
+        run("nbdsh", "-u", self.volumes_on()[0], "-c", f"""
+def storage(command):
+    with open("{self.mount}/control", "w") as control:
+        control.write(command)
+def kept():
+    with open("{self.mount}/control") as control:
+        return int(control.read())
+storage("stall")
+first = h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(b"a" * 8192)), 0)
+while kept() == 0:
+    h.poll(10)
+storage("pass")
+h.pwrite(b"b" * 4096, 65536)
+second = h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(b"c" * 4096)), 4096)
+for _ in range(30):
+    h.poll(10)
+    assert not h.aio_command_completed(second)
+storage("go")
+done = set()
+while len(done) < 2:
+    h.poll(-1)
+    done |= {{cookie for cookie in (first, second) if cookie not in done and h.aio_command_completed(cookie)}}
+assert h.pread(8192, 0) == b"a" * 4096 + b"c" * 4096
+""")
 
     # --- errors -------------------------------------------------------------------------------------------
     def writes_fail_with(self, number):
@@ -149,7 +198,7 @@ class Backend(Faults):
         run(BIN / "rnbd-stamp", *volumes, f"--blocks={BLOCKS}", self.stamp_state(), "--verify-only", "--power-lost")
 
     def test_a_power_cut_takes_only_what_was_not_flushed(self):
-        self.both()
+        self.both(server_extra=DIRECT)
         volumes = self.volumes_on()
         for number in range(POWER_CUTS):
             load = Stamp(self, volumes, f"--seed={SEED + number}", self.stamp_state(), "--power-lost", "--abandon")
@@ -158,7 +207,7 @@ class Backend(Faults):
             self.verify(volumes)
 
     def test_R10_after_a_failed_flush_no_later_flush_promises_anything(self):
-        self.both()
+        self.both(server_extra=DIRECT)
         volumes = self.volumes_on()
         load = Stamp(self, volumes, f"--seed={SEED}", self.stamp_state(), "--abandon", "--allow-errors")
         load.wait_for_more()

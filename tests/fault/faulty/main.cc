@@ -1,11 +1,17 @@
 // rnbd-faulty: a directory of files whose storage stalls, fails, and forgets what was not flushed
-// when its power is cut; on the word of who writes to its file `control`. The server that uses the
-// files is the one of production. The commands:
+// when its power is cut; on the word of who writes to its file `control`, which reads as the number
+// of requests that are kept. The server that uses the files is the one of production. The commands:
 //   stall              requests on files are taken and kept
+//   pass               what comes from now on is done at once; what was kept stays where it is
 //   go                 those kept are done, the last one first: storage owes no order
 //   fail WHAT ERRNO    every read, write, zero or flush fails with that number
 //   power-cut SEED     what was not flushed is lost, or not; what was kept ends with EIO, undone
 //   heal               nothing fails any more
+// and what no honest storage does, for tests of the checker:
+//   remember           writes are done, and remembered
+//   replay             what was remembered is written once more
+//
+// A server reaches us by direct I/O only, in parallel: then every request of it is one of ours.
 #define FUSE_USE_VERSION 35
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -49,6 +55,8 @@ struct Directory {
     std::function<void()> act;
   };
   std::vector<Kept> kept;
+  bool remembering = false;
+  std::vector<std::function<void()>> remembered;
 
   File* file(fuse_ino_t inode) {
     const bool known = inode >= kFirstFile && inode - kFirstFile < files.size();
@@ -100,8 +108,13 @@ bool command(Directory& directory, const std::string& line) {
   std::istringstream words(line);
   std::string word, what;
   words >> word;
-  if (word == "stall") {
-    directory.stalled = true;
+  if (word == "stall" || word == "pass") {
+    directory.stalled = word == "stall";
+  } else if (word == "remember") {
+    directory.remembering = true;
+  } else if (word == "replay") {
+    for (const auto& write : std::exchange(directory.remembered, {})) write();
+    directory.remembering = false;
   } else if (word == "go") {
     go(directory);
   } else if (word == "heal") {
@@ -153,8 +166,7 @@ void on_setattr(fuse_req_t request, fuse_ino_t inode, struct stat*, int, fuse_fi
 }
 
 void on_open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* info) {
-  (void)inode;
-  info->direct_io = 1;  // every request of the server is one of ours
+  info->direct_io = inode == kControl ? 1 : 0;
   fuse_reply_open(request, info);
 }
 
@@ -170,7 +182,8 @@ void on_read(fuse_req_t request, fuse_ino_t inode, std::size_t size, off_t offse
   Directory& directory = directory_of(request);
   File* file = directory.file(inode);
   if (!file) {
-    fuse_reply_buf(request, nullptr, 0);
+    const std::string kept = offset == 0 ? fmt::format("{}\n", directory.kept.size()) : "";
+    fuse_reply_buf(request, kept.data(), std::min(size, kept.size()));
     return;
   }
   act(request, [&directory, file, request, size, offset] {
@@ -210,8 +223,11 @@ void on_write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_
       fuse_reply_err(request, error);
       return;
     }
-    file->store.write(static_cast<std::uint64_t>(offset), bytes);
-    if (stable) file->store.flush_range(static_cast<std::uint64_t>(offset), bytes.size());
+    const auto at = static_cast<std::uint64_t>(offset);
+    file->store.write(at, bytes);
+    if (directory.remembering)
+      directory.remembered.push_back([file, at, bytes] { file->store.write(at, bytes); });
+    if (stable) file->store.flush_range(at, bytes.size());
     fuse_reply_write(request, bytes.size());
   });
 }
@@ -221,11 +237,15 @@ void on_fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t offset, 
   Directory& directory = directory_of(request);
   File* file = directory.file(inode);
   const bool zeroes = (mode & (FALLOC_FL_ZERO_RANGE | FALLOC_FL_PUNCH_HOLE)) != 0;
-  if (!file || !zeroes || length < 0 ||
-      !within(file->store, offset, static_cast<std::uint64_t>(length))) {
+  if (!file || !zeroes || offset < 0 || length <= 0) {
     fuse_reply_err(request, EOPNOTSUPP);
     return;
   }
+  if (static_cast<std::uint64_t>(offset) >= file->store.size()) {
+    fuse_reply_err(request, 0);  // there is nothing behind the end
+    return;
+  }
+  length = std::min(length, static_cast<off_t>(file->store.size()) - offset);
   act(request, [&directory, file, request, offset, length] {
     if (!directory.faults.zero)
       file->store.zero(static_cast<std::uint64_t>(offset), static_cast<std::uint64_t>(length));
