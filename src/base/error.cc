@@ -67,6 +67,8 @@ Entry entry(int value) {
       return {"the server was restarted and lost writes that had not been flushed", EIO};
     case Errc::disconnected:
       return {"disconnected by the administrator", ENOTCONN};
+    case Errc::given_up:
+      return {"given up by the client", ENOTCONN};
   }
   return {"unknown error", EIO};
 }

@@ -34,6 +34,7 @@ enum class Errc {
   other_instance,        // another server process answered than the one the session is with
   writes_lost,           // the server lost acknowledged writes that were not flushed yet
   disconnected,          // a path taken down on the operator's word
+  given_up,              // a path its client will not use any more
 };
 
 const std::error_category& rnbd_category() noexcept;

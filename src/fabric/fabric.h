@@ -63,6 +63,9 @@ class Memory {
   virtual void set_gate(std::size_t chunk, bool open) = 0;
 };
 
+// What the answer to a connect request carries on every fabric, however little the request does.
+inline constexpr std::size_t kAcceptDataMin = 196;
+
 struct Capabilities {
   const char* name = "";  // "sim", "iwarp", "verbs"
   bool send_imm = false;

@@ -15,6 +15,11 @@ void Heartbeat::start() {
   timer_.arm_after(options_.interval);
 }
 
+void Heartbeat::restart(const HeartbeatOptions& options) {
+  options_ = options;
+  start();
+}
+
 void Heartbeat::on_answer() {
   if (!unanswered_) return;
   unanswered_ = false;

@@ -23,7 +23,8 @@ class HeartbeatHandler {
 class Heartbeat {
  public:
   Heartbeat(Timers& timers, const HeartbeatOptions& options, HeartbeatHandler& handler);
-  void start();  // the first tick comes one interval later
+  void start();                                   // the first tick comes one interval later
+  void restart(const HeartbeatOptions& options);  // with others; from now, as if just heard
   void stop() { timer_.disarm(); }
   void on_answer();  // the peer answered the last heartbeat
   Duration latency() const { return latency_; }
@@ -32,7 +33,7 @@ class Heartbeat {
   void tick();
 
   Timers& timers_;
-  const HeartbeatOptions options_;
+  HeartbeatOptions options_;
   HeartbeatHandler& handler_;
   Timer timer_;
   std::uint64_t seen_ = 0;

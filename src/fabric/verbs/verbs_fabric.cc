@@ -82,7 +82,7 @@ Result<std::unique_ptr<Connection>> VerbsFabric::accept(std::unique_ptr<Incoming
                                                         std::span<const std::byte> private_data,
                                                         const ConnectionOptions& options,
                                                         ConnectionHandler& handler) {
-  if (private_data.size() > capabilities().max_private_data) return fail_errno(EMSGSIZE);
+  if (private_data.size() > kAcceptDataMin) return fail_errno(EMSGSIZE);  // as IBTA's REP
   auto& incoming = static_cast<VerbsIncoming&>(*request);
   auto connection =
       std::make_unique<VerbsConnection>(core_, static_cast<VerbsDomain&>(domain), options, handler);

@@ -14,8 +14,10 @@ class HandSession final : public rtrs::server::Session {
   std::uint64_t id() const override { return id_; }
   std::size_t home() const override { return 0; }
   std::uint32_t queue_depth() const override { return 64; }
+  bool own_client() const override { return own; }
   void release() override { ++released; }
   int released = 0;
+  bool own = false;
 
  private:
   std::string name_;
@@ -53,6 +55,8 @@ class HandRequest final : public rtrs::server::Request {
 
   static constexpr std::byte kStale{0xd7};  // what an earlier request left in the chunk
   std::vector<std::byte> chunk;
+  bool abandoned() const override { return path_closes; }
+  bool path_closes = false;
   int responses = 0;
   int errno_ = -1;
 

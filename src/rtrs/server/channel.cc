@@ -17,6 +17,8 @@ constexpr std::uint32_t kResponsesQueuedMax = 512;  // more wait in our own list
 constexpr std::uint32_t kHeartbeatsPostedMax = 4;
 constexpr std::uint32_t kSpareReceives = 16;  // heartbeats and their answers
 
+bool announced(const ServerOptions& options) { return options.identity != wire::Extension{}; }
+
 }  // namespace
 
 Channel::Channel(fabric::Fabric& fabric, std::size_t loop_index, std::uint16_t cid,
@@ -39,12 +41,19 @@ void Channel::accept() {
   credits_ = kItemsPerResponse * std::min(depth, kResponsesQueuedMax);
   const fabric::ConnectionOptions options{.send_depth = credits_ + kHeartbeatsPostedMax + 1,
                                           .receive_depth = depth + kSpareReceives + 1};
-  const auto answer = wire::encode_connect_accept(
-      {.queue_depth = static_cast<std::uint16_t>(depth),
-       .max_io_size = shared_.options.max_chunk_size - shared_.options.header_size,
-       .max_hdr_size = shared_.options.header_size});
-  auto connection =
-      fabric_.accept(std::move(incoming_), *shared_.domain, wire::bytes_of(answer), options, *this);
+  std::array<std::byte, sizeof(wire::layout::ConnectResponse) + sizeof(wire::layout::Extension)>
+      answer;
+  std::size_t size = wire::store(
+      answer, wire::encode_connect_accept(
+                  {.queue_depth = static_cast<std::uint16_t>(depth),
+                   .max_io_size = shared_.options.max_chunk_size - shared_.options.header_size,
+                   .max_hdr_size = shared_.options.header_size}));
+  if (cid_ == 0 && announced(shared_.options)) {
+    size += wire::store(std::span(answer).subspan(size),
+                        wire::encode_extension(shared_.options.identity));
+  }
+  auto connection = fabric_.accept(std::move(incoming_), *shared_.domain,
+                                   std::span(answer).first(size), options, *this);
   if (!connection) return on_closed(connection.error());
   connection_ = std::move(*connection);
   post_receives();
@@ -78,7 +87,7 @@ void Channel::fail(std::error_code why) {
   if (closing_) return;
   if (why == Errc::flushed || why == from_errno(ENOTCONN)) {
     // It is ending already, and on_closed will say why: closing anew would cut a last word short.
-    shared_.gate.shut();
+    shared_.gate.shut_now();
     closing_ = true;
     heartbeat_.stop();
     return;
@@ -95,21 +104,23 @@ void Channel::close(std::error_code why, bool graceful) {
 
 void Channel::begin_close(std::error_code why, bool graceful) {
   if (closing_) return;
-  shared_.gate.shut();
+  shared_.gate.shut_now();
   closing_ = true;
   heartbeat_.stop();
+  drop_parked();
   connection_->close(why, graceful);
 }
 
 void Channel::on_closed(std::error_code why) {
-  shared_.gate.shut();
+  shared_.gate.shut_now();
   closing_ = closed_ = true;
   heartbeat_.stop();
   connection_.reset();
   tell([cid = cid_, error = error_ ? error_ : why](ChannelHandler& handler) {
     handler.on_channel_closed(cid, error);
   });
-  while (!waiting_.empty()) discard(waiting_.pop_front());
+  while (!waiting_.empty()) release(waiting_.pop_front());
+  drop_parked();
   maybe_finished();
 }
 
@@ -120,11 +131,27 @@ void Channel::maybe_finished() {
   tell([cid = cid_](ChannelHandler& handler) { handler.on_channel_finished(cid); });
 }
 
-// An answer nobody can be told.
-void Channel::discard(RequestImpl& request) {
+void Channel::forget(RequestImpl& request) {
   request.channel_ = nullptr;
   counters_.inflight.subtract();
   --outstanding_;
+}
+
+// From here on the client may use the chunk and the permit again.
+void Channel::release(RequestImpl& request) {
+  const std::uint32_t chunk = request.chunk_;
+  forget(request);
+  shared_.chunks->set_gate(chunk, true);
+  shared_.session_shared.permits.release(chunk, shared_.gate);
+}
+
+// What never got its permit never will run. What got it this moment hears of it and gives it back.
+void Channel::drop_parked() {
+  parked_.for_each([this](RequestImpl& request) {
+    if (!shared_.session_shared.permits.take_back(request.chunk_, shared_.gate)) return;
+    request.unlink();
+    forget(request);
+  });
 }
 
 // ---- Receiving ----
@@ -163,51 +190,110 @@ void Channel::on_immediate(std::uint32_t immediate) {
 }
 
 void Channel::on_request(std::uint32_t immediate) {
-  if (!shared_.gate.open()) return fail(Errc::protocol_violation);
+  if (!shared_.gate.open()) {
+    // Shut: about to close, for whatever reason, and what comes still is dropped.
+    return shared_.gate.shut() ? void() : fail(Errc::protocol_violation);
+  }
   Chunks& chunks = *shared_.chunks;
   const auto [chunk, offset] = immediate_.decode(immediate);
   if (chunk >= chunks.count() || offset >= chunks.chunk_size())
     return fail(Errc::protocol_violation);
-  if (!chunks.acquire(chunk)) return fail(Errc::protocol_violation);
-  // The peer may still be able to write here: copy once, then look only at the copy.
-  std::array<std::byte, wire::kRtrsMessageMax> header;
-  const std::size_t size = std::min<std::size_t>(header.size(), chunks.chunk_size() - offset);
-  std::copy_n(chunks.bytes(chunk).begin() + offset, size, header.begin());
-  const auto parsed =
-      wire::parse_io_request(std::span(header).first(size), offset, shared_.options.header_size);
-  if (!parsed) return fail(parsed.error());
+  using Outcome = Permits::Outcome;
+  const Outcome outcome = shared_.session_shared.permits.acquire(chunk, shared_.gate, *this);
+  if (outcome == Outcome::given_up || (outcome == Outcome::busy && broken(Rule::r2))) return;
+  if (outcome == Outcome::busy) return fail(Errc::protocol_violation);
 
+  chunks.set_gate(chunk, false);
   RequestImpl& request = shared_.requests->slot(chunk);
-  ++outstanding_;
-  counters_.started(parsed->read ? Direction::read : Direction::write, offset);
-  // A reply that is not as long as its room would leave bytes of the answer undefined at the
-  // client.
-  if (!take(request, chunk, *parsed)) return respond(request, EINVAL);
-  shared_.handler.on_request(request);
-}
-
-bool Channel::take(RequestImpl& request, std::uint32_t chunk, const wire::IoRequest& parsed) {
-  const auto bytes = shared_.chunks->bytes(chunk);
   RNBD_ASSERT(request.channel_ == nullptr);
   request.channel_ = this;
   request.chunk_ = chunk;
+  ++outstanding_;
+  if (outcome == Outcome::waits) {
+    parked_.push_back(request);
+    tell([](ChannelHandler& handler) { handler.on_permit_collision(); });
+  }
+  if (!parse(request, offset)) {
+    if (outcome == Outcome::taken) release(request);
+    return fail(Errc::protocol_violation);
+  }
+  if (outcome == Outcome::taken) run(request);
+}
+
+// The peer may still be able to write to the chunk: copies once, then looks only at the copy.
+bool Channel::parse(RequestImpl& request, std::uint32_t offset) {
+  const auto bytes = shared_.chunks->bytes(request.chunk_);
+  std::array<std::byte, wire::kRtrsMessageMax> copy;
+  const auto header =
+      std::span(copy).first(std::min<std::size_t>(copy.size(), bytes.size() - offset));
+  std::copy_n(bytes.begin() + offset, header.size(), header.begin());
+  const auto parsed = wire::parse_io_request(header, offset, shared_.options.header_size);
+  counters_.started(parsed && parsed->read ? Direction::read : Direction::write,
+                    parsed ? offset : 0);
+  if (!parsed) return false;
+  take(request, *parsed);
+  if (!parsed->control) return true;
+  if (cid_ != 0 || !announced(shared_.options)) return false;
+  request.control_ = true;
+  const auto control = wire::parse_control(header);
+  request.error_ = control ? 0 : to_errno(control.error());
+  if (control) request.control_message_ = *control;
+  return true;
+}
+
+void Channel::take(RequestImpl& request, const wire::IoRequest& parsed) {
+  const auto bytes = shared_.chunks->bytes(request.chunk_);
   request.direction_ = parsed.read ? Direction::read : Direction::write;
   std::byte* const copy = parsed.usr_len <= RequestImpl::kUsualMessage
                               ? request.message_copy_.data()
-                              : shared_.requests->long_message(chunk);
+                              : shared_.requests->long_message(request.chunk_);
   std::copy_n(bytes.begin() + parsed.data_length, parsed.usr_len, copy);
   request.message_ = {copy, parsed.usr_len};
   request.data_ = bytes.first(parsed.data_length);
+  request.control_ = false;
   request.has_target_ = parsed.has_target;
   request.need_invalidate_ = parsed.need_invalidate;
   request.target_ = parsed.target;
   request.reply_length_ = parsed.has_target ? parsed.target.length : 0;
-  if (parsed.bad_target) return false;
-  return !parsed.has_target || parsed.target.length == parsed.data_length;
+  // A reply that is not as long as its room would leave bytes of the answer undefined at the
+  // client.
+  const bool answerable = !parsed.has_target || parsed.target.length == parsed.data_length;
+  request.error_ = parsed.bad_target || !answerable ? EINVAL : 0;
+}
+
+void Channel::run(RequestImpl& request) {
+  if (request.error_ != 0) return respond(request, request.error_);
+  if (request.control_) return run_control(request);
+  shared_.handler.on_request(request);
+}
+
+void Channel::on_permit_granted(std::uint32_t permit) {
+  fabric_.loop().post([this, permit] { run_granted(permit); });
+}
+
+void Channel::run_granted(std::uint32_t permit) {
+  RequestImpl& request = shared_.requests->slot(permit);
+  RNBD_ASSERT(request.channel_ == this);
+  request.unlink();
+  if (!closing_ && shared_.gate.open()) return run(request);
+  release(request);
+  maybe_finished();
+}
+
+void Channel::run_control(RequestImpl& request) {
+  if (request.control_message_.kind == wire::ControlKind::hello) {
+    shared_.session_shared.own_client.store(true, std::memory_order_release);
+    heartbeat_.restart(own_heartbeat(shared_.options.fast_heartbeat));
+    return respond(request, 0);
+  }
+  tell([this, &request, fence = request.control_message_](ChannelHandler& handler) {
+    handler.on_fence(*this, request, fence);
+  });
 }
 
 Session& RequestImpl::session() { return channel_->session(); }
 std::size_t RequestImpl::loop_index() const { return channel_->loop_index(); }
+bool RequestImpl::abandoned() const { return channel_->abandoned(); }
 void RequestImpl::respond(int error) {
   RNBD_ASSERT(channel_ != nullptr);
   channel_->respond(*this, error);
@@ -219,7 +305,7 @@ void Channel::respond(RequestImpl& request, int error) {
   RNBD_ASSERT(request.channel_ == this);
   request.error_ = error;
   if (closed_) {
-    discard(request);
+    release(request);
     return maybe_finished();
   }
   waiting_.push_back(request);
@@ -251,11 +337,7 @@ void Channel::post_response(RequestImpl& request) {
   answer.cookie = items;
 
   credits_ -= items;
-  --outstanding_;
-  counters_.inflight.subtract();
-  request.channel_ = nullptr;
-  shared_.chunks->release(
-      request.chunk_);  // before the answer, as the client may use it right after
+  release(request);  // before the answer, as the client may use it right after
   if (auto error = connection_->post(std::span(batch).first(items))) fail(error);
 }
 

@@ -12,17 +12,25 @@
 
 namespace rnbd::rtrs::server {
 
+class Channel;
+
 // What a channel tells its path. On the control loop.
 class ChannelHandler {
  public:
   virtual ~ChannelHandler() = default;
   virtual void on_info_request(const std::vector<std::byte>& bytes) = 0;  // connection 0
+  // A fence was asked for on connection 0. Answer with respond() on the channel's loop, once.
+  virtual void on_fence(Channel& channel, RequestImpl& request, const wire::Control& fence) = 0;
+  // The client used a permit that another path still had: that one's gate is shut.
+  virtual void on_permit_collision() = 0;
   virtual void on_channel_closed(std::uint16_t cid, std::error_code why) = 0;
   // Closed, and the handler has answered every request: nothing refers to the chunks any more.
   virtual void on_channel_finished(std::uint16_t cid) = 0;
 };
 
-class Channel final : private fabric::ConnectionHandler, private HeartbeatHandler {
+class Channel final : private fabric::ConnectionHandler,
+                      private HeartbeatHandler,
+                      private PermitWaiter {
  public:
   // Any thread.
   Channel(fabric::Fabric& fabric, std::size_t loop_index, std::uint16_t cid, PathShared& shared,
@@ -39,6 +47,7 @@ class Channel final : private fabric::ConnectionHandler, private HeartbeatHandle
   void close(std::error_code why, bool graceful);         // once, and nothing after it
 
   void respond(RequestImpl& request, int error);
+  bool abandoned() const { return !shared_.gate.open(); }
 
  private:
   void on_connected(std::span<const std::byte>) override {}
@@ -49,15 +58,22 @@ class Channel final : private fabric::ConnectionHandler, private HeartbeatHandle
   std::uint64_t received_count() const override;
   void send_heartbeat() override;
   void on_heartbeat_lost() override;
+  void on_permit_granted(std::uint32_t permit) override;
 
   bool post_receives();
   void fail(std::error_code why);
   void begin_close(std::error_code why, bool graceful);
-  void discard(RequestImpl& request);
+  void release(RequestImpl& request);
+  void forget(RequestImpl& request);
+  void drop_parked();
   void maybe_finished();
   void on_immediate(std::uint32_t immediate);
   void on_request(std::uint32_t immediate);
-  bool take(RequestImpl& request, std::uint32_t chunk, const wire::IoRequest& parsed);
+  bool parse(RequestImpl& request, std::uint32_t offset);
+  void take(RequestImpl& request, const wire::IoRequest& parsed);
+  void run(RequestImpl& request);
+  void run_granted(std::uint32_t permit);
+  void run_control(RequestImpl& request);
   void post_response(RequestImpl& request);
   void post_waiting();
   void queue_heartbeat(std::uint32_t immediate);
@@ -88,6 +104,7 @@ class Channel final : private fabric::ConnectionHandler, private HeartbeatHandle
   std::uint32_t outstanding_ = 0;  // requests the handler has, or whose answer waits
   IntrusiveList<RequestImpl>
       waiting_;  // answered, for want of credits not yet sent; their chunks are busy
+  IntrusiveList<RequestImpl> parked_;  // until another path gives up their permit
 
   Heartbeat heartbeat_;  // of connection 0
   std::uint32_t heartbeats_posted_ = 0;

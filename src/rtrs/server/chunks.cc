@@ -13,9 +13,6 @@ Result<std::unique_ptr<Chunks>> Chunks::create(fabric::Domain& domain, std::uint
 
 Chunks::Chunks(std::unique_ptr<fabric::Memory> memory, std::uint32_t count,
                std::uint32_t chunk_size)
-    : memory_(std::move(memory)),
-      count_(count),
-      chunk_size_(chunk_size),
-      busy_(std::make_unique<std::atomic<bool>[]>(count)) {}
+    : memory_(std::move(memory)), count_(count), chunk_size_(chunk_size) {}
 
 }  // namespace rnbd::rtrs::server

@@ -1,10 +1,8 @@
 #pragma once
-// The chunk memory of one path: registered, populated when first touched, and for each chunk who
-// owns it. A chunk is the client's until its request is accepted and again from just before the
-// answer is posted; a request for a chunk that is still ours breaks the protocol. The loops of all
-// connections use it at once.
+// The chunk memory of one path: registered, populated when first touched. A chunk is the client's
+// to write until its request is accepted and again from just before the answer is posted: who has
+// it in between is for the session's Permits to say. The loops of all connections use it at once.
 
-#include <atomic>
 #include <memory>
 #include <span>
 
@@ -26,16 +24,8 @@ class Chunks {
     return memory_->remote(0, std::size_t{count_} * chunk_size_);
   }
 
-  // Takes a chunk for a request and keeps the peer from writing to it; false: it is taken already.
-  bool acquire(std::uint32_t chunk) {
-    if (busy_[chunk].exchange(true, std::memory_order_acquire)) return false;
-    memory_->set_gate(chunk, false);
-    return true;
-  }
-  void release(std::uint32_t chunk) {
-    memory_->set_gate(chunk, true);
-    busy_[chunk].store(false, std::memory_order_release);
-  }
+  // Whether the client may write there.
+  void set_gate(std::uint32_t chunk, bool open) { memory_->set_gate(chunk, open); }
 
  private:
   Chunks(std::unique_ptr<fabric::Memory> memory, std::uint32_t count, std::uint32_t chunk_size);
@@ -43,7 +33,6 @@ class Chunks {
   std::unique_ptr<fabric::Memory> memory_;
   const std::uint32_t count_;
   const std::uint32_t chunk_size_;
-  std::unique_ptr<std::atomic<bool>[]> busy_;
 };
 
 }  // namespace rnbd::rtrs::server

@@ -8,8 +8,8 @@
 namespace rnbd::rtrs::server {
 
 Path::Path(const PathLoops& loops, const ServerOptions& options, RequestHandler& requests,
-           Session& session, PathHandler& handler, const wire::ConnectRequest& request,
-           const fabric::IncomingConnection& first)
+           Session& session, SessionShared& of_session, PathHandler& handler,
+           const wire::ConnectRequest& request, const fabric::IncomingConnection& first)
     : loops_(loops),
       options_(options),
       handler_(handler),
@@ -19,7 +19,7 @@ Path::Path(const PathLoops& loops, const ServerOptions& options, RequestHandler&
       client_(first.peer_address()),
       server_(first.local_address()),
       name_(fabric::PathAddress{client_, server_}.to_string()),
-      shared_(options, requests, session, request.cid_num),
+      shared_(options, requests, session, of_session, request.cid_num),
       channels_(request.cid_num),
       handshake_timer_(Timer::of<&Path::on_handshake_timeout>(loops.control(), this)) {
   handshake_timer_.arm_after(options.handshake_timeout);
@@ -27,14 +27,15 @@ Path::Path(const PathLoops& loops, const ServerOptions& options, RequestHandler&
 
 Result<std::unique_ptr<Path>> Path::create(const PathLoops& loops, const ServerOptions& options,
                                            RequestHandler& requests, Session& session,
-                                           PathHandler& handler,
+                                           SessionShared& of_session, PathHandler& handler,
                                            const wire::ConnectRequest& request,
                                            const fabric::IncomingConnection& first) {
   auto domain = loops.fabrics[0]->create_domain(first);
   if (!domain) return fail(domain.error());
   auto chunks = Chunks::create(**domain, options.queue_depth, options.max_chunk_size);
   if (!chunks) return fail(chunks.error());
-  std::unique_ptr<Path> path(new Path(loops, options, requests, session, handler, request, first));
+  std::unique_ptr<Path> path(
+      new Path(loops, options, requests, session, of_session, handler, request, first));
   path->shared_.domain = std::move(*domain);
   path->shared_.chunks = std::move(*chunks);
   return path;
@@ -93,10 +94,11 @@ std::vector<std::byte> Path::info_response() const {
 
 void Path::close(std::error_code why, bool graceful) {
   if (state_ == PathState::closing || state_ == PathState::closed) return;
-  shared_.gate.shut();
+  shared_.gate.shut_now();
   log_info("<{}> path {} closed: {}", printable(shared_.session.name()), name_, why.message());
   transition(PathState::closing);
   handshake_timer_.disarm();
+  handler_.on_path_closing(*this);
   for (const auto& channel : channels_) {
     if (channel) command(*channel, [why, graceful](Channel& self) { self.close(why, graceful); });
   }

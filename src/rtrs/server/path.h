@@ -14,12 +14,28 @@ namespace rnbd::rtrs::server {
 
 class Path;
 
+// A fence to be answered.
+struct Fence {
+  wire::Control what;
+  Channel* channel = nullptr;  // it came on; there until it is answered
+  RequestImpl* request = nullptr;
+
+  void answer(int error) const {
+    channel->loop().post([to = channel, of = request, error] { to->respond(*of, error); });
+  }
+};
+
 class PathHandler {
  public:
   virtual ~PathHandler() = default;
   // The client gave the session's name on this path: may it?
   virtual std::error_code claim_name(Path& path, const std::string& name) = 0;
   virtual void on_path_connected(Path& path) = 0;
+  // A client's fence, on connection 0 of `asker`: see Channel.
+  virtual void on_fence(Path& asker, const Fence& fence) = 0;
+  virtual void on_permit_collision() = 0;
+  // It begins to close: its own fences must be answered now, or nothing of it would ever end.
+  virtual void on_path_closing(Path& path) = 0;
   // Closed and empty. Destroys the path, later.
   virtual void on_path_gone(Path& path) = 0;
 };
@@ -38,12 +54,14 @@ class Path final : private ChannelHandler {
   // Registers the chunks; `first` is the request that asks for the path.
   static Result<std::unique_ptr<Path>> create(const PathLoops& loops, const ServerOptions& options,
                                               RequestHandler& requests, Session& session,
-                                              PathHandler& handler,
+                                              SessionShared& of_session, PathHandler& handler,
                                               const wire::ConnectRequest& request,
                                               const fabric::IncomingConnection& first);
 
   const Uuid& uuid() const { return uuid_; }
+  std::uint16_t recon_cnt() const { return recon_cnt_; }
   PathState state() const { return state_; }
+  bool given_up() const { return shared_.gate.shut(); }  // or already closing
   const fabric::Address& client() const { return client_; }
   const std::string& name() const { return name_; }
   // The errno this connect request must be refused with, or 0.
@@ -56,10 +74,14 @@ class Path final : private ChannelHandler {
 
  private:
   Path(const PathLoops& loops, const ServerOptions& options, RequestHandler& requests,
-       Session& session, PathHandler& handler, const wire::ConnectRequest& request,
-       const fabric::IncomingConnection& first);
+       Session& session, SessionShared& of_session, PathHandler& handler,
+       const wire::ConnectRequest& request, const fabric::IncomingConnection& first);
 
   void on_info_request(const std::vector<std::byte>& bytes) override;
+  void on_fence(Channel& channel, RequestImpl& request, const wire::Control& fence) override {
+    handler_.on_fence(*this, {fence, &channel, &request});
+  }
+  void on_permit_collision() override { handler_.on_permit_collision(); }
   void on_channel_closed(std::uint16_t cid, std::error_code why) override;
   void on_channel_finished(std::uint16_t cid) override;
   void transition(PathState next);

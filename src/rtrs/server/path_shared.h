@@ -1,45 +1,41 @@
 #pragma once
 // What the connections of one path share, whichever loop they live on. Made by the path before its
-// first connection, destroyed by it after its last one is finished.
+// first connection, destroyed by it after its last one is finished. And what all paths of a session
+// share, made and destroyed by the session.
 
 #include <atomic>
 #include <memory>
 
 #include "rtrs/counters.h"
+#include "rtrs/server/accept_gate.h"
 #include "rtrs/server/chunks.h"
+#include "rtrs/server/permits.h"
 #include "rtrs/server/request_impl.h"
 #include "rtrs/server/server.h"
 
 namespace rnbd::rtrs::server {
 
-// Whether requests are accepted. Opens once and shuts once, and shutting wins: a path that has
-// begun to close executes nothing more, on no connection.
-class AcceptGate {
- public:
-  bool open() const { return state_.load(std::memory_order_acquire) == kOpen; }
-  void try_open() {
-    std::uint8_t expected = kNew;
-    state_.compare_exchange_strong(expected, kOpen, std::memory_order_acq_rel);
-  }
-  void shut() { state_.store(kShut, std::memory_order_release); }
+struct SessionShared {
+  explicit SessionShared(std::uint32_t queue_depth) : permits(queue_depth) {}
 
- private:
-  static constexpr std::uint8_t kNew = 0, kOpen = 1, kShut = 2;
-  std::atomic<std::uint8_t> state_{kNew};
+  Permits permits;
+  std::atomic<bool> own_client{false};  // it has said hello
 };
 
 struct PathShared {
   PathShared(const ServerOptions& server_options, RequestHandler& request_handler, Session& owner,
-             std::uint16_t cid_num)
+             SessionShared& of_session, std::uint16_t cid_num)
       : options(server_options),
         handler(request_handler),
         session(owner),
+        session_shared(of_session),
         connections(cid_num),
         counters(std::make_unique<ChannelCounters[]>(cid_num)) {}
 
   const ServerOptions& options;
   RequestHandler& handler;
   Session& session;
+  SessionShared& session_shared;
   const std::uint16_t connections;
   AcceptGate gate;
   std::unique_ptr<ChannelCounters[]> counters;  // by cid

@@ -18,12 +18,15 @@ class RequestImpl final : public Request, public ListNode {
   Session& session() override;
   std::size_t loop_index() const override;
   void respond(int error) override;
+  bool abandoned() const override;
 
  private:
   friend class Channel;
   Channel* channel_ = nullptr;  // not null: the handler has it
   std::uint32_t chunk_ = 0;
-  int error_ = 0;
+  int error_ = 0;  // to answer: set by respond(), or before it where nobody needs to be asked
+  bool control_ = false;
+  wire::Control control_message_;
   bool has_target_ = false;
   bool need_invalidate_ = false;
   wire::Descriptor target_;

@@ -63,7 +63,7 @@ class Request {
   std::span<std::byte, kScratchSize> scratch() { return scratch_; }
   // Its path has begun to close: what of it was not begun must not begin any more (safety rule R5),
   // but respond() is owed all the same.
-  virtual bool abandoned() const { return false; }
+  virtual bool abandoned() const = 0;
 
  protected:
   ~Request() = default;
@@ -84,7 +84,7 @@ class Session {
   virtual std::uint64_t id() const = 0;         // any thread, constant, never reused by this server
   virtual std::size_t home() const = 0;         // index of the home loop
   virtual std::uint32_t queue_depth() const = 0;
-  virtual bool own_client() const { return false; }  // any thread: the client is one of ours
+  virtual bool own_client() const = 0;  // any thread: the client is one of ours
   // The handler's answer to on_session_closed: nothing of it refers to this session any more.
   virtual void release() = 0;
 };

@@ -54,7 +54,9 @@ Result<std::unique_ptr<Server>> Server::create(std::span<fabric::Fabric* const> 
 
 ServerImpl::ServerImpl(std::span<fabric::Fabric* const> fabrics, RequestHandler& handler,
                        const ServerOptions& options)
-    : fabrics_(fabrics.begin(), fabrics.end()), handler_(handler), options_(options) {}
+    : fabrics_(fabrics.begin(), fabrics.end()), handler_(handler), options_(options) {
+  if (options.identity != wire::Extension{}) options_.identity.features |= wire::kFeatureFence;
+}
 
 std::error_code ServerImpl::listen(const fabric::Address& address) {
   auto listener = fabrics_.front()->listen(address, static_cast<fabric::ListenHandler&>(*this));
@@ -85,6 +87,7 @@ Result<Path*> ServerImpl::admit(const wire::ConnectRequest& request,
     return fail_errno(ECONNRESET);
   auto session = find_or_create_session(request);
   if (!session) return fail(session.error());
+  if ((*session)->fenced(request)) return fail_errno(ECONNRESET);
   if (Path* path = (*session)->find_path(request.sess_uuid)) {
     if (const int error = path->check(request)) return fail_errno(error);
     return path;

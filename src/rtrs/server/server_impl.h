@@ -40,7 +40,7 @@ class ServerImpl final : public Server, private fabric::ListenHandler, private S
 
   const std::vector<fabric::Fabric*> fabrics_;
   RequestHandler& handler_;
-  const ServerOptions options_;
+  ServerOptions options_;
   std::vector<std::unique_ptr<fabric::Listener>> listeners_;
   std::map<Uuid, std::unique_ptr<SessionImpl>> sessions_;  // by paths_uuid
   std::uint64_t last_session_id_ = 0;
