@@ -147,7 +147,7 @@ void Path::up() {
   if (ever_connected_) ++reconnects_;
   ever_connected_ = true;
   transition(PathState::connected);
-  heartbeat_.start();
+  heartbeat_.restart(extension_ ? own_heartbeat(options_.fast_heartbeat) : options_.heartbeat);
   log_info("<{}> path {} connected: {} connections, queue depth {}, max io {}",
            options_.session_name, name_, lanes_.size(), limits_.queue_depth, limits_.max_io_size);
   if (auto done = std::exchange(reconnected_, nullptr)) done({});

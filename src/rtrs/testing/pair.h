@@ -236,6 +236,8 @@ class Pair : public client::SessionHandler {
   int disconnects_ = 0;
   bool closed_ = false;
   bool closing_ = false;
+  int unfenced_ = 0;
+  int fenced_ = 0;
   std::error_code why_disconnected_;
   std::error_code why_closed_;
 
@@ -245,6 +247,8 @@ class Pair : public client::SessionHandler {
     ++disconnects_;
     why_disconnected_ = why;
   }
+  void on_session_unfenced() override { ++unfenced_; }
+  void on_session_fenced() override { ++fenced_; }
   void on_session_closed(std::error_code why) override {
     closed_ = true;
     why_closed_ = why;
