@@ -47,7 +47,8 @@ Outcome<fabric::verbs::Options> verbs_options(const NetworkConfig& network) {
       return problem({ProblemCode::config, fmt::format("rdma_device '{}' is none", device),
                       "mlx5_0, or mlx5_0/1 for its first port", EINVAL});
   }
-  if (network.memory_windows == "type2") options.windows = fabric::verbs::Windows::type2;
+  options.windows = network.memory_windows != "off";
+  options.windows_of_software = network.memory_windows == "test";
   return options;
 }
 

@@ -52,7 +52,8 @@ class Harness {
 
   // What this fabric can hold a peer to.
   virtual bool enforces_gates() const { return true; }
-  virtual bool enforces_windows() const { return true; }  // hide and expose have effect
+  virtual bool enforces_chunk_bounds() const { return true; }  // of a chunk's own key
+  virtual bool enforces_windows() const { return true; }       // hide and expose have effect
   virtual bool knows_what_is_filled() const { return false; }
   // How long an arriving message waits for a receive; zero when it does not wait at all.
   virtual Duration receive_grace() const { return std::chrono::seconds(1); }

@@ -21,6 +21,7 @@
 
 #include <sys/uio.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -59,7 +60,8 @@ class Memory {
   // A descriptor for [offset, offset + length), valid on every connection of the domain.
   virtual RemoteSpan remote(std::size_t offset, std::size_t length) const = 0;
   // While a chunk's gate is shut a peer's write to it is a fault that closes the connection.
-  // Fabrics that cannot do this ignore it. Any thread.
+  // Fabrics that cannot do this ignore it, and where gates have keys it does nothing: see
+  // Connection::open_gate. Any thread.
   virtual void set_gate(std::size_t chunk, bool open) = 0;
 };
 
@@ -71,6 +73,7 @@ struct Capabilities {
   bool send_imm = false;
   bool remote_invalidate = false;  // a peer may invalidate our windows
   bool send_invalidate = false;    // we may invalidate a peer's: Work::Op::send_invalidate
+  bool keyed_gates = false;        // chunks have keys of their own: Connection::open_gate
   std::size_t max_private_data = 56;
 };
 
@@ -161,6 +164,19 @@ class Connection {
   // Whether the peer has written the whole of an exposed window, in order. True where the fabric
   // cannot tell.
   virtual bool filled(std::uint32_t /*window*/) const { return true; }
+  // Where gates have keys (Capabilities::keyed_gates): all are shut at first. Opening gives the
+  // chunk a fresh key, good on every connection of the domain before anything posted after it
+  // arrives. When shutting is done, without an error, no peer can write to the chunk and its key is
+  // dead. Both are work items, in order with all that is posted, and told by on_done. One at a time
+  // per chunk, on any connection of the domain: the next when the last is done.
+  virtual Result<RemoteSpan> open_gate(Memory& /*memory*/, std::size_t /*chunk*/,
+                                       std::uint64_t /*cookie*/) {
+    return fail_errno(EOPNOTSUPP);
+  }
+  virtual std::error_code shut_gate(Memory& /*memory*/, std::size_t /*chunk*/,
+                                    std::uint64_t /*cookie*/) {
+    return from_errno(EOPNOTSUPP);
+  }
   // Aborts: `why` comes back in on_closed. Closing again is a no-op. `graceful` lets posted work
   // leave first (bounded time).
   virtual void close(std::error_code why, bool graceful = false) = 0;

@@ -20,10 +20,10 @@ struct LoopConfig {
 };
 
 struct NetworkConfig {
-  std::string crc = "auto";               // auto, on, off, strict
-  std::string rdma = "auto";              // auto, on, off
-  std::string rdma_device{};              // "mlx5_0", "mlx5_0/1"; empty: whichever routes there
-  std::string memory_windows = "bounce";  // bounce, type2
+  std::string crc = "auto";            // auto, on, off, strict
+  std::string rdma = "auto";           // auto, on, off
+  std::string rdma_device{};           // "mlx5_0", "mlx5_0/1"; empty: whichever routes there
+  std::string memory_windows = "off";  // off, on, test
   Duration heartbeat_interval = std::chrono::seconds(5);
   std::uint64_t heartbeat_missed_max = 5;
 };

@@ -21,9 +21,9 @@ void add_network_keys(NetworkConfig& network, std::vector<Key>& keys) {
                   Text{&network.rdma_device}});
   keys.push_back(
       {"memory_windows",
-       "what guards memory open to an RDMA peer: bounce copies through registered memory, "
-       "type2 besides binds a memory window per request where the device can",
-       Choice{&network.memory_windows, {"bounce", "type2"}}});
+       "on: an RDMA peer gets a key per request, dead when that is over, where the device has "
+       "memory windows; test: on rdma_rxe as well",
+       Choice{&network.memory_windows, {"off", "on", "test"}}});
   keys.push_back({"heartbeat_interval", "a silent path is asked this often",
                   Time{&network.heartbeat_interval, 10ms, kLongTime}});
   keys.push_back({"heartbeat_missed_max", "silent intervals tolerated before the path is given up",

@@ -23,8 +23,15 @@ std::unique_ptr<Harness> make_slow() {
       options, sim::FabricOptions{.send_imm = false, .remote_invalidate = false});
 }
 
+// Another seed, and gates that have keys.
+std::unique_ptr<Harness> make_keyed() {
+  return std::make_unique<sim::SimHarness>(sim::Options{.seed = sim::seed_from_environment(4)},
+                                           sim::FabricOptions{.keyed_gates = true});
+}
+
 INSTANTIATE_TEST_SUITE_P(Sim, Conformance,
-                         ::testing::Values(Subject{"sim", &make_sim}, Subject{"slow", &make_slow}),
+                         ::testing::Values(Subject{"sim", &make_sim}, Subject{"slow", &make_slow},
+                                           Subject{"keyed", &make_keyed}),
                          subject_name);
 
 }  // namespace

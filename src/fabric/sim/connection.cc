@@ -70,6 +70,7 @@ std::error_code SimConnection::post(std::span<const Work> batch) {
     item.work = work;
     item.local.assign(work.local.begin(), work.local.end());
     item.length = 0;
+    item.memory = nullptr;
     for (const iovec& part : work.local) item.length += part.iov_len;
     if (world_.options().check_posted_bytes) item.sample = sample(item);
   }
@@ -100,6 +101,36 @@ Result<RemoteSpan> SimConnection::expose(std::uint32_t window, std::span<const i
 void SimConnection::hide(std::uint32_t window) {
   RNBD_ASSERT(window < windows_.count());
   windows_.hide(window);
+}
+
+Result<RemoteSpan> SimConnection::open_gate(Memory& memory, std::size_t chunk,
+                                            std::uint64_t cookie) {
+  auto& chunks = static_cast<SimMemory&>(memory);
+  const std::uint32_t key = chunks.fresh_gate_key();
+  if (const auto error = move_gate(chunks, chunk, key, cookie)) return fail(error);
+  return chunks.gate(chunk, key);
+}
+
+std::error_code SimConnection::shut_gate(Memory& memory, std::size_t chunk, std::uint64_t cookie) {
+  return move_gate(static_cast<SimMemory&>(memory), chunk, 0, cookie);
+}
+
+std::error_code SimConnection::move_gate(SimMemory& memory, std::size_t chunk, std::uint32_t key,
+                                         std::uint64_t cookie) {
+  RNBD_ASSERT(sim_loop().on_this_thread());
+  if (!domain_.capabilities().keyed_gates) return from_errno(EOPNOTSUPP);
+  if (!running()) return from_errno(ENOTCONN);
+  if (items_.size() + dones_.size() + 1 > options_.send_depth) return from_errno(ENOBUFS);
+  Item& item = items_.push();
+  item.work = {.cookie = cookie};
+  item.local.clear();
+  item.length = 0;
+  item.sample = sample(item);
+  item.memory = &memory;
+  item.chunk = chunk;
+  item.gate_key = key;
+  if (!transmit_.scheduled()) schedule_transmit();
+  return {};
 }
 
 void SimConnection::close(std::error_code why, bool graceful) {

@@ -29,6 +29,8 @@ class SimConnection final : public Connection {
   std::error_code post_receive(std::span<std::byte> buffer, std::uint64_t cookie) override;
   Result<RemoteSpan> expose(std::uint32_t window, std::span<const iovec> local) override;
   void hide(std::uint32_t window) override;
+  Result<RemoteSpan> open_gate(Memory& memory, std::size_t chunk, std::uint64_t cookie) override;
+  std::error_code shut_gate(Memory& memory, std::size_t chunk, std::uint64_t cookie) override;
   void close(std::error_code why, bool graceful) override;
   const Address& local_address() const override { return addresses_[0]; }
   const Address& peer_address() const override { return addresses_[1]; }
@@ -51,7 +53,10 @@ class SimConnection final : public Connection {
     Work work;
     std::vector<iovec> local;
     std::uint64_t length = 0;
-    std::uint64_t sample = 0;  // of the bytes when posted
+    std::uint64_t sample = 0;     // of the bytes when posted
+    SimMemory* memory = nullptr;  // a gate to be moved: to this key
+    std::size_t chunk = 0;
+    std::uint32_t gate_key = 0;
   };
   struct Done {
     std::uint64_t cookie = 0;
@@ -64,6 +69,9 @@ class SimConnection final : public Connection {
 
   void on_transmit();
   void transmit(Item& item);
+  void finish_item(const Item& item);
+  std::error_code move_gate(SimMemory& memory, std::size_t chunk, std::uint32_t key,
+                            std::uint64_t cookie);
   void schedule_transmit();
   void on_done_due();
   void on_ready();

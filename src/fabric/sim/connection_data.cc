@@ -66,6 +66,10 @@ void SimConnection::on_room() {
 void SimConnection::transmit(Item& item) {
   // Whoever posted these bytes left them alone until now, as the contract says.
   RNBD_ASSERT(!world_.options().check_posted_bytes || item.sample == sample(item));
+  if (item.memory != nullptr) {
+    item.memory->set_gate_key(item.chunk, item.gate_key);
+    return finish_item(item);
+  }
   Message& message = pipe_->prepare(side_, Message::Kind::work);
   message.op = item.work.op;
   message.remote = item.work.remote;
@@ -78,6 +82,10 @@ void SimConnection::transmit(Item& item) {
     to += part.iov_len;
   }
   pipe_->launch(side_);
+  finish_item(item);
+}
+
+void SimConnection::finish_item(const Item& item) {
   TimePoint due = world_.now();
   if (late_completions_)
     due += 2 * (world_.options().latency.base + world_.some(world_.options().latency.jitter));
@@ -134,7 +142,8 @@ void SimConnection::place_part(const Message& message) {
   if (windows_.write(message.remote.key, message.remote.address, message.payload)) return;
   SimMemory* memory = domain_.find(message.remote.key);
   if (memory == nullptr) return;
-  std::byte* target = memory->writable(message.remote.address, message.payload.size());
+  std::byte* target =
+      memory->writable(message.remote.key, message.remote.address, message.payload.size());
   if (target != nullptr) std::memcpy(target, message.payload.data(), message.payload.size());
 }
 
@@ -142,7 +151,8 @@ bool SimConnection::place(Message& message) {
   if (message.payload.empty()) return true;
   message.placed = true;
   if (SimMemory* memory = domain_.find(message.remote.key)) {
-    std::byte* target = memory->writable(message.remote.address, message.payload.size());
+    std::byte* target =
+        memory->writable(message.remote.key, message.remote.address, message.payload.size());
     if (target == nullptr) return false;
     std::memcpy(target, message.payload.data(), message.payload.size());
     return true;

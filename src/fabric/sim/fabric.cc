@@ -25,6 +25,7 @@ SimFabric::SimFabric(Host& host, SimLoop& loop, const FabricOptions& options)
   capabilities_.send_imm = options.send_imm;
   capabilities_.remote_invalidate = options.remote_invalidate;
   capabilities_.send_invalidate = options.remote_invalidate;
+  capabilities_.keyed_gates = options.keyed_gates;
   capabilities_.max_private_data = kMaxPrivateData;
 }
 

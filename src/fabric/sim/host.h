@@ -22,6 +22,7 @@ struct FabricOptions {
   bool send_imm = true;
   bool remote_invalidate = true;
   bool gates = true;  // false: set_gate is ignored
+  bool keyed_gates = false;
 };
 
 class Host {

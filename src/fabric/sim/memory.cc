@@ -37,8 +37,13 @@ SimMemory::SimMemory(SimDomain& domain, const MemoryOptions& options, std::uint3
       base_(base),
       bytes_(static_cast<std::byte*>(std::calloc(std::max<std::size_t>(options.size, 1), 1))) {
   RNBD_ASSERT(bytes_ != nullptr);
-  if (options.chunk_size != 0)
-    gates_.resize((options.size + options.chunk_size - 1) / options.chunk_size, true);
+  if (options.chunk_size == 0) return;
+  const std::size_t count = (options.size + options.chunk_size - 1) / options.chunk_size;
+  if (domain.capabilities_.keyed_gates) {
+    gate_keys_.resize(count, 0);
+  } else {
+    gates_.resize(count, true);
+  }
 }
 
 SimMemory::~SimMemory() {
@@ -52,11 +57,32 @@ RemoteSpan SimMemory::remote(std::size_t offset, std::size_t length) const {
 }
 
 void SimMemory::set_gate(std::size_t chunk, bool open) {
+  if (!gate_keys_.empty()) return;
   RNBD_ASSERT(chunk < gates_.size());
   gates_[chunk] = open;
 }
 
-std::byte* SimMemory::writable(std::uint64_t address, std::size_t length) {
+std::uint32_t SimMemory::fresh_gate_key() {
+  // A number of the world's own, so that no old key ever fits.
+  const auto number = static_cast<std::uint32_t>(domain_.world_.next_id() & 0x7fff);
+  return kMemoryKey | number << 16 | (key_ & kMemoryIndexMask);
+}
+
+RemoteSpan SimMemory::gate(std::size_t chunk, std::uint32_t key) const {
+  const std::size_t offset = chunk * options_.chunk_size;
+  const std::size_t length = std::min(options_.chunk_size, options_.size - offset);
+  return {.address = base_ + offset, .key = key, .length = static_cast<std::uint32_t>(length)};
+}
+
+std::byte* SimMemory::writable(std::uint32_t key, std::uint64_t address, std::size_t length) {
+  if (!gate_keys_.empty()) {
+    const auto found = std::ranges::find(gate_keys_, key);
+    if (found == gate_keys_.end()) return nullptr;
+    const auto chunk = gate(static_cast<std::size_t>(found - gate_keys_.begin()), key);
+    return inside(chunk.address, chunk.length, address, length) ? bytes_.get() + (address - base_)
+                                                                : nullptr;
+  }
+  if (key != key_) return nullptr;
   if (options_.access != Access::remote_write || !inside(base_, options_.size, address, length))
     return nullptr;
   const std::size_t offset = address - base_;
@@ -89,9 +115,10 @@ Result<std::unique_ptr<Memory>> SimDomain::register_memory(const MemoryOptions& 
 }
 
 SimMemory* SimDomain::find(std::uint32_t key) {
+  if ((key & kMemoryKey) == 0) return nullptr;
   const std::uint32_t index = key & kMemoryIndexMask;
   if (index >= memories_.size() || memories_[index] == nullptr) return nullptr;
-  return memories_[index]->key() == key ? memories_[index] : nullptr;
+  return memories_[index];
 }
 
 RemoteSpan SimWindows::expose(std::uint32_t index, std::span<const iovec> local) {

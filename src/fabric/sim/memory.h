@@ -22,8 +22,12 @@ class SimMemory final : public Memory {
   void set_gate(std::size_t chunk, bool open) override;
 
   std::uint32_t key() const { return key_; }
-  // Where the peer may write `length` bytes at `address`; nullptr where it may not.
-  std::byte* writable(std::uint64_t address, std::size_t length);
+  // Where the peer may write `length` bytes at `address` with this key; nullptr where it may not.
+  std::byte* writable(std::uint32_t key, std::uint64_t address, std::size_t length);
+  // Gates with keys: 0 shuts.
+  std::uint32_t fresh_gate_key();
+  void set_gate_key(std::size_t chunk, std::uint32_t key) { gate_keys_[chunk] = key; }
+  RemoteSpan gate(std::size_t chunk, std::uint32_t key) const;
   // The same bytes registered anew: the old key is dead.
   void renew_key();
 
@@ -36,7 +40,8 @@ class SimMemory final : public Memory {
   std::uint32_t key_;
   std::uint64_t base_;  // of its addresses for peers: nothing a peer could guess
   std::unique_ptr<std::byte, Free> bytes_;
-  std::vector<bool> gates_;  // open
+  std::vector<bool> gates_;               // open
+  std::vector<std::uint32_t> gate_keys_;  // where gates have keys
 };
 
 class SimDomain final : public Domain {
@@ -47,7 +52,7 @@ class SimDomain final : public Domain {
   const Capabilities& capabilities() const override { return capabilities_; }
   Result<std::unique_ptr<Memory>> register_memory(const MemoryOptions& options) override;
 
-  SimMemory* find(std::uint32_t key);
+  SimMemory* find(std::uint32_t key);  // which still has to say what the key is good for
   Host& host() { return host_; }
   bool gates() const { return gates_; }
   void connection_opened() { ++connections_; }

@@ -12,11 +12,11 @@ namespace {
 
 class VerbsHarness final : public Harness {
  public:
-  explicit VerbsHarness(Address address)
+  explicit VerbsHarness(Address address, const verbs::Options& options = {})
       : address_(std::move(address)),
         reactor_(verbs::make_test_reactor()),
-        server_(*reactor_),
-        clients_{verbs::VerbsFabric(*reactor_), verbs::VerbsFabric(*reactor_)} {}
+        server_(*reactor_, options),
+        clients_{verbs::VerbsFabric(*reactor_, options), verbs::VerbsFabric(*reactor_, options)} {}
 
   Fabric& server() override { return server_; }
   Fabric& client(std::size_t index) override { return clients_[index]; }
@@ -29,6 +29,7 @@ class VerbsHarness final : public Harness {
     return done() || testing::run_until(*reactor_, done, limit);
   }
   bool enforces_gates() const override { return false; }
+  bool enforces_chunk_bounds() const override { return false; }  // rdma_rxe: the memory's only
   bool enforces_windows() const override { return false; }
   bool pads_private_data() const override { return true; }
   bool receiver_knows_of_missing_receives() const override { return false; }
@@ -43,13 +44,22 @@ class VerbsHarness final : public Harness {
 std::unique_ptr<Harness> make_v4() {
   return std::make_unique<VerbsHarness>(*verbs::test_address(AF_INET));
 }
+// For the tests of gates only.
+std::unique_ptr<Harness> make_windows() {
+  verbs::Options options;
+  options.windows = options.windows_of_software = true;
+  return std::make_unique<VerbsHarness>(*verbs::test_address(AF_INET), options);
+}
 std::unique_ptr<Harness> make_v6() {
   return std::make_unique<VerbsHarness>(*verbs::test_address(AF_INET6));
 }
 
 std::vector<Subject> subjects() {
   std::vector<Subject> all;
-  if (verbs::test_address(AF_INET)) all.push_back({"v4", &make_v4});
+  if (verbs::test_address(AF_INET)) {
+    all.push_back({"v4", &make_v4});
+    all.push_back({"windows", &make_windows});
+  }
   if (verbs::test_address(AF_INET6)) all.push_back({"v6", &make_v6});
   return all;
 }

@@ -35,6 +35,8 @@ class VerbsConnection final : public Connection, public ListNode, private CmTarg
   std::error_code post_receive(std::span<std::byte> buffer, std::uint64_t cookie) override;
   Result<RemoteSpan> expose(std::uint32_t window, std::span<const iovec> local) override;
   void hide(std::uint32_t window) override;
+  Result<RemoteSpan> open_gate(Memory& memory, std::size_t chunk, std::uint64_t cookie) override;
+  std::error_code shut_gate(Memory& memory, std::size_t chunk, std::uint64_t cookie) override;
   bool filled(std::uint32_t window) const override { return windows_.filled(window); }
   void close(std::error_code why, bool graceful) override;
   const Address& local_address() const override { return local_; }
@@ -97,6 +99,7 @@ class VerbsConnection final : public Connection, public ListNode, private CmTarg
   void on_failure(const ibv_wc& completion);
   void on_sent(const ibv_wc& completion);
   void on_received(const ibv_wc& completion);
+  std::error_code move_gate(Memory& memory, std::size_t chunk, bool open, std::uint64_t cookie);
   bool window_requests_fit(std::size_t requests) const;
   std::uint64_t add_own(const ibv_send_wr& request, const Slice& slice);
   bool on_invalidated(std::uint32_t key);

@@ -301,6 +301,43 @@ bool VerbsConnection::on_invalidated(std::uint32_t key) {
   return true;
 }
 
+// ---- Gates ----
+
+Result<RemoteSpan> VerbsConnection::open_gate(Memory& memory, std::size_t chunk,
+                                              std::uint64_t cookie) {
+  if (const auto error = move_gate(memory, chunk, true, cookie)) return fail(error);
+  return static_cast<VerbsMemory&>(memory).windows()->remote(chunk);
+}
+
+std::error_code VerbsConnection::shut_gate(Memory& memory, std::size_t chunk,
+                                           std::uint64_t cookie) {
+  return move_gate(memory, chunk, false, cookie);
+}
+
+// A window of type 1 is bound by a call of its own, which chooses the key: what was collected
+// leaves before it.
+std::error_code VerbsConnection::move_gate(Memory& memory, std::size_t chunk, bool open,
+                                           std::uint64_t cookie) {
+  ChunkWindows* const windows = static_cast<VerbsMemory&>(memory).windows();
+  if (windows == nullptr) return from_errno(EOPNOTSUPP);
+  if (state_ != State::open) return from_errno(ENOTCONN);
+  if (!sends_.fits(1)) return from_errno(ENOBUFS);
+  ring();
+  if (state_ != State::open) return from_errno(ENOTCONN);
+  const std::uint64_t sequence = sends_.push({.cookie = cookie});
+  ++counters_.doorbells;
+  ++counters_.work_requests;
+  ++counters_.signalled;
+  if (const int error = windows->bind(id_->qp, chunk, open, sequence)) {
+    sends_.pop_newest();
+    log_error("verbs: binding a window: {}", from_errno(error).message());
+    end(from_errno(error));
+    return from_errno(error);
+  }
+  sends_.force_signal(sequence);
+  return {};
+}
+
 // ---- Completions ----
 
 bool VerbsConnection::drain() {

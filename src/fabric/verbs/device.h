@@ -46,6 +46,9 @@ class Device {
   bool has_type2_windows() const {
     return (attributes_.device_cap_flags & IBV_DEVICE_MEM_WINDOW_TYPE_2B) != 0;
   }
+  bool has_type1_windows() const {
+    return (attributes_.device_cap_flags & IBV_DEVICE_MEM_WINDOW) != 0;
+  }
   bool can_send_invalidate() const {
     return (attributes_.device_cap_flags & IBV_DEVICE_MEM_MGT_EXTENSIONS) != 0;
   }

@@ -13,23 +13,23 @@ Result<std::unique_ptr<VerbsDomain>> VerbsDomain::create(CmId anchor, const Opti
   if (!device) return fail(device.error());
   ibv_pd* pd = ibv_alloc_pd((*device)->context());
   if (pd == nullptr) return fail_errno(errno);
-  const bool windows = options.windows == Windows::type2 && (*device)->has_type2_windows() &&
-                       (!(*device)->is_software() || options.windows_of_software);
+  const bool windows =
+      options.windows && (!(*device)->is_software() || options.windows_of_software);
   return std::unique_ptr<VerbsDomain>(
       new VerbsDomain(std::move(anchor), std::move(*device), pd, windows));
 }
 
-VerbsDomain::VerbsDomain(CmId anchor, std::shared_ptr<Device> device, ibv_pd* pd,
-                         bool type2_windows)
+VerbsDomain::VerbsDomain(CmId anchor, std::shared_ptr<Device> device, ibv_pd* pd, bool windows)
     : anchor_(std::move(anchor)),
       device_(std::move(device)),
       port_(anchor_->port_num),
       pd_(pd),
-      type2_windows_(type2_windows),
+      type2_windows_(windows && device_->has_type2_windows()),
       capabilities_{.name = "verbs",
                     .send_imm = true,
-                    .remote_invalidate = type2_windows && !device_->is_software(),
-                    .send_invalidate = device_->can_send_invalidate()} {}
+                    .remote_invalidate = type2_windows_ && !device_->is_software(),
+                    .send_invalidate = device_->can_send_invalidate(),
+                    .keyed_gates = windows && device_->has_type1_windows()} {}
 
 VerbsDomain::~VerbsDomain() {
   for (const Region& region : regions_) RNBD_ASSERT(region.begin.load() == 0);
@@ -39,11 +39,22 @@ VerbsDomain::~VerbsDomain() {
 
 Result<std::unique_ptr<Memory>> VerbsDomain::register_memory(const MemoryOptions& options) {
   if (options.size == 0 || options.size > (std::size_t{1} << 46)) return fail_errno(EINVAL);
+  const bool gates = options.chunk_size != 0 && capabilities_.keyed_gates;
   int access = IBV_ACCESS_LOCAL_WRITE;
-  if (options.access == Access::remote_write) access |= IBV_ACCESS_REMOTE_WRITE;
+  if (gates) {
+    access |= IBV_ACCESS_MW_BIND;
+  } else if (options.access == Access::remote_write) {
+    access |= IBV_ACCESS_REMOTE_WRITE;
+  }
   auto memory = RegisteredMemory::make(pd_, options.size, access);
   if (!memory) return fail(memory.error());
-  return std::make_unique<VerbsMemory>(*this, std::move(*memory));
+  std::unique_ptr<ChunkWindows> windows;
+  if (gates) {
+    auto made = ChunkWindows::create(pd_, **memory, options.chunk_size);
+    if (!made) return fail(made.error());
+    windows = std::move(*made);
+  }
+  return std::make_unique<VerbsMemory>(*this, std::move(*memory), std::move(windows));
 }
 
 bool VerbsDomain::find(const void* address, std::size_t length, std::uint32_t& key) const {
@@ -57,8 +68,9 @@ bool VerbsDomain::find(const void* address, std::size_t length, std::uint32_t& k
   return false;
 }
 
-VerbsMemory::VerbsMemory(VerbsDomain& domain, std::unique_ptr<RegisteredMemory> memory)
-    : memory_(std::move(memory)) {
+VerbsMemory::VerbsMemory(VerbsDomain& domain, std::unique_ptr<RegisteredMemory> memory,
+                         std::unique_ptr<ChunkWindows> windows)
+    : memory_(std::move(memory)), windows_(std::move(windows)) {
   for (auto& region : domain.regions_) {
     if (region.begin.load() != 0) continue;
     const auto bytes = memory_->bytes();

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "fabric/fabric.h"
+#include "fabric/verbs/chunk_windows.h"
 #include "fabric/verbs/cm.h"
 #include "fabric/verbs/device.h"
 #include "fabric/verbs/options.h"
@@ -43,7 +44,7 @@ class VerbsDomain final : public Domain {
     std::uintptr_t end = 0;
     std::uint32_t key = 0;
   };
-  VerbsDomain(CmId anchor, std::shared_ptr<Device> device, ibv_pd* pd, bool type2_windows);
+  VerbsDomain(CmId anchor, std::shared_ptr<Device> device, ibv_pd* pd, bool windows);
 
   // More memories than this work, too: their bytes are copied when they are sent.
   static constexpr std::size_t kRegions = 16;
@@ -58,16 +59,18 @@ class VerbsDomain final : public Domain {
 
 class VerbsMemory final : public Memory {
  public:
-  VerbsMemory(VerbsDomain& domain, std::unique_ptr<RegisteredMemory> memory);
+  VerbsMemory(VerbsDomain& domain, std::unique_ptr<RegisteredMemory> memory,
+              std::unique_ptr<ChunkWindows> windows);
   ~VerbsMemory() override;
   std::span<std::byte> bytes() override { return memory_->bytes(); }
   RemoteSpan remote(std::size_t offset, std::size_t length) const override;
-  // Keys of ordinary registered memory work on every connection of the domain or on none: a single
-  // chunk cannot be shut.
+  // The key of registered memory is good for all of it: without windows no chunk can be shut.
   void set_gate(std::size_t, bool) override {}
+  ChunkWindows* windows() const { return windows_.get(); }
 
  private:
   std::unique_ptr<RegisteredMemory> memory_;
+  std::unique_ptr<ChunkWindows> windows_;  // null: ordinary memory
   VerbsDomain::Region* region_ = nullptr;
 };
 

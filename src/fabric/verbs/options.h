@@ -10,15 +10,12 @@
 
 namespace rnbd::fabric::verbs {
 
-// What guards memory exposed to a peer. `bounce`: it writes into registered memory of ours, and
-// hide() copies from there. `type2`: besides, a memory window of type 2 is bound for each exposure,
-// so that its key dies with it; where the device has none, `bounce` it is.
-enum class Windows : std::uint8_t { bounce, type2 };
-
 struct Options {
   std::string device;  // use this device only, e.g. "mlx5_0"; empty: whichever serves the address
   unsigned port = 0;   // and this port of it; 0: any
-  Windows windows = Windows::bounce;
+  // Memory windows, where the device has them: one of type 2 for each exposure, bound besides the
+  // copy that hide() makes, and one of type 1 for each chunk, its gate.
+  bool windows = false;
   bool windows_of_software = false;  // rdma_rxe's too: for tests with a peer that means well
 
   int listen_backlog = 128;

@@ -22,9 +22,9 @@ bool is_ours(const Address& address) {
 VerbsFabric::VerbsFabric(Reactor& reactor, Options options)
     : capabilities_{.name = "verbs",
                     .send_imm = true,
-                    .remote_invalidate =
-                        options.windows == Windows::type2 && !options.windows_of_software,
-                    .send_invalidate = true},
+                    .remote_invalidate = options.windows && !options.windows_of_software,
+                    .send_invalidate = true,
+                    .keyed_gates = options.windows},
       core_(reactor, std::move(options)) {}
 
 VerbsFabric::~VerbsFabric() = default;

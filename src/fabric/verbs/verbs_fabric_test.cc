@@ -246,7 +246,7 @@ TEST_F(VerbsDevice, S7_AKeyOfOneClientIsNoUseToAnother) {
 // which is dead once hidden.
 TEST_F(VerbsDevice, TypeTwoWindowsLendMemoryForOneWriteEach) {
   Options options;
-  options.windows = Windows::type2;
+  options.windows = true;
   options.windows_of_software = true;
   domain_ = nullptr;
   listener_ = nullptr;
