@@ -116,6 +116,7 @@ void SimDevice::resize(std::uint64_t size) {
   bytes_.resize(size);
   if (options_.volatile_cache) stable_.resize(size);
   dirty_.resize(size / options_.logical_block_size);
+  forgotten_.resize(size / options_.logical_block_size);
 }
 
 std::error_code SimDevice::refuse(const block::Request& request) {
@@ -176,7 +177,10 @@ void SimDevice::move_data(const block::Request& request, std::uint64_t from, std
 void SimDevice::written(const block::Request& request, std::uint64_t offset, std::uint64_t length) {
   if (!options_.volatile_cache) return;
   const std::uint64_t block = options_.logical_block_size;
-  for (std::uint64_t i = offset / block; i < (offset + length) / block; ++i) dirty_[i] = true;
+  for (std::uint64_t i = offset / block; i < (offset + length) / block; ++i) {
+    dirty_[i] = true;
+    forgotten_[i] = false;
+  }
   if ((request.flags & block::kFua) != 0) make_durable(offset, length);
 }
 
@@ -195,10 +199,17 @@ void SimDevice::power_cut() {
   if (!options_.volatile_cache) return;
   const std::uint64_t block = options_.logical_block_size;
   for (std::uint64_t i = 0; i < dirty_.size(); ++i) {
-    if (!dirty_[i]) continue;
+    if (!dirty_[i] && !forgotten_[i]) continue;
     const bool survives = world_.chance(2);
     std::byte* from = (survives ? bytes_ : stable_).data() + i * block;
     std::memcpy((survives ? stable_ : bytes_).data() + i * block, from, block);
+    dirty_[i] = forgotten_[i] = false;
+  }
+}
+
+void SimDevice::forget_dirty() {
+  for (std::size_t i = 0; i < dirty_.size(); ++i) {
+    if (dirty_[i]) forgotten_[i] = true;
     dirty_[i] = false;
   }
 }

@@ -49,6 +49,8 @@ class SimDevice final : public block::Device {
   // taken effect, in part or not at all; they and all until power_on() fail with EIO.
   void power_cut();
   void power_on() { powered_ = true; }
+  // As Linux does when writing back failed: what was not flushed yet counts as flushed, and is not.
+  void forget_dirty();
   // Nothing completes before that much time has passed.
   void stall(Duration time);
   // Asked before a request takes effect; an error fails it (without effect).
@@ -77,6 +79,7 @@ class SimDevice final : public block::Device {
   std::vector<std::byte> bytes_;
   std::vector<std::byte> stable_;  // with a volatile cache: what is on the medium
   std::vector<bool> dirty_;        // blocks where they differ, perhaps
+  std::vector<bool> forgotten_;    // and no flush will change that
   bool powered_ = true;
   TimePoint stalled_until_{};
   std::uint32_t fail_next_ = 0;

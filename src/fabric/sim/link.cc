@@ -42,6 +42,7 @@ void Link::black_hole_towards(const Host& receiver) {
 }
 
 void Link::heal() {
+  pipes_.for_each([](Pipe& pipe) { pipe.expire(); });
   down_ = false;
   ways_[0].held = ways_[1].held = false;
   pipes_.for_each([](Pipe& pipe) {

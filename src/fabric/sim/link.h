@@ -55,6 +55,7 @@ class Link {
   void delay_connects(Duration delay) { connect_delay_ = delay; }  // all of them, until set to 0
 
   std::size_t connections() const { return pipes_.count(); }
+  Host& host(std::size_t side) { return *host_[side]; }
 
  private:
   friend class Pipe;

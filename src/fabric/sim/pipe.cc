@@ -88,6 +88,15 @@ void Pipe::resume(int side) {
   if (!way.delivering && !way.event.scheduled()) schedule(way);
 }
 
+void Pipe::expire() {
+  for (Way& way : ways_) {
+    if (way.messages.empty() || !held(way.side) || ends_[1 - way.side] != nullptr) continue;
+    if (world_.now() - way.messages.front().arrival <= world_.options().lifetime) continue;
+    way.messages.clear();
+    way.bytes = 0;
+  }
+}
+
 void Pipe::on_arrival(int side) {
   Way& way = ways_[side];
   if (held(side)) return;                // heal() resumes

@@ -56,6 +56,8 @@ class Pipe final : public ListNode, public std::enable_shared_from_this<Pipe> {
   // Delivery to `side` goes on after it could not: a receive was posted, the end is ready, the link
   // healed.
   void resume(int side);
+  // What is held back and has outlived its sender for too long is lost.
+  void expire();
   // Both ends lose the connection at `time` and a little later; nothing arrives any more.
   void sever(TimePoint time, std::error_code why);
   // The end on a host that lost power is gone without a word.

@@ -19,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/assert.h"
 #include "base/random.h"
 #include "fabric/sim/event_queue.h"
 #include "fabric/sim/host.h"
@@ -39,6 +40,11 @@ struct Options {
   std::uint64_t bytes_in_flight_max = std::uint64_t{4} << 20;  // of one direction of a connection
   // Aborts when posted bytes change before they were sent. Samples long buffers.
   bool check_posted_bytes = true;
+  // How long what a black hole holds back outlives the end that sent it; by default as long as it
+  // takes.
+  Duration lifetime = Duration::max();
+  // Told when a contract is broken that this world can see; without it that is an abort.
+  std::function<void(const char* what)> on_violation{};
 };
 
 // RNBD_SIM_SEED if set, else `otherwise`.
@@ -89,6 +95,10 @@ class World {
   void note(std::uint64_t value) { hash_ = mix(hash_ ^ value); }
 
   // For what is simulated.
+  void violated(const char* what) {
+    RNBD_ASSERT(options_.on_violation);
+    options_.on_violation(what);
+  }
   const World* next_alive() const { return next_alive_; }
   void schedule(Event& event, TimePoint time) { queue_.schedule(event, time < now_ ? now_ : time); }
   SimLoop* current() const { return current_; }

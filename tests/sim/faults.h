@@ -1,0 +1,30 @@
+#pragma once
+// What goes wrong in a schedule: one fault after the other, each of which ends by itself.
+
+#include "sim/schedule.h"
+
+namespace rnbd::sim_test {
+
+class Faults {
+ public:
+  explicit Faults(Schedule& schedule) : schedule_(schedule), world_(schedule.world_) {}
+  // Lets something go wrong now. What ends it is scheduled.
+  void inject();
+  // Ends all that has not ended, at once.
+  void heal();
+
+ private:
+  fabric::sim::Link& some_link();
+  void network();
+  void connects();
+  void disks();
+  void servers();
+  void clients();
+  void administrator();
+  Duration while_it_lasts();
+
+  Schedule& schedule_;
+  fabric::sim::World& world_;
+};
+
+}  // namespace rnbd::sim_test

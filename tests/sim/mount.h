@@ -1,0 +1,69 @@
+#pragma once
+// One volume in use by one client process: opened, worked on from every loop of the process, closed
+// and opened anew when the device failed, and taken down in the end.
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "sim/client.h"
+#include "sim/worker.h"
+
+namespace rnbd::sim_test {
+
+struct MountOptions {
+  std::size_t volume = 0;
+  std::size_t server = 0;
+  client::AccessMode mode = client::AccessMode::rw;
+  std::uint32_t budget = 0;
+  bool passing = false;  // a rival: closes after a few operations, and comes again
+  std::vector<Orphan> orphans{};
+};
+
+class Mount {
+ public:
+  Mount(fabric::sim::World& world, const Config& config, const Report& report, Disk& disk,
+        ClientProcess& process, std::size_t client, MountOptions options);
+  ~Mount();
+
+  const MountOptions& options() const { return options_; }
+  // Has done what it had to do; a rival never has to.
+  bool done() const;
+  std::uint32_t under_way() const;
+  void remap();  // gives the volume up and takes it again
+  void end();    // for good
+  bool ended() const { return state_ == State::ended; }
+  // The process was killed. What it had under way is left to the caller.
+  std::vector<Orphan> kill();
+  bool killed() const { return dead_; }
+  std::uint32_t budget_left() const { return work_.budget; }
+  client::RemoteDevice* device() { return device_; }
+  std::uint64_t completed() const { return work_.completed; }
+
+ private:
+  enum class State : std::uint8_t { idle, opening, open, stopping, closing, ended };
+  void step();
+  void later(Duration delay) { world_.schedule(step_, world_.now() + delay); }
+  void open();
+  void opened(tl::expected<client::RemoteDevice*, client::Failure> result);
+  void stop();
+  void close();
+
+  fabric::sim::World& world_;
+  const Config& config_;
+  const Report& report_;
+  Disk& disk_;
+  ClientProcess& process_;
+  MountOptions options_;
+  Work work_;
+  State state_ = State::idle;
+  bool ending_ = false;
+  bool dead_ = false;
+  std::uint32_t asked_ = 0;  // opens, to know the answer of the last
+  client::RemoteDevice* device_ = nullptr;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  fabric::sim::Event step_ =
+      fabric::sim::Event::of<&Mount::step>(fabric::sim::EventKind::call, this);
+};
+
+}  // namespace rnbd::sim_test
