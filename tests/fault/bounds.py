@@ -22,6 +22,7 @@ HELD_WRITES = _number("HELD_WRITES", 4)
 FREEZES = _number("FREEZES", 3)
 FREEZE_S = (0.1, _number("FREEZE_S_MAX", 3.0))
 BACKEND_STALL_S = _number("BACKEND_STALL_S", 4.0)
+STORAGE_ROUNDS = _number("STORAGE_ROUNDS", 3)
 SHORT_STALL_S = 1.0
 POWER_CUTS = _number("POWER_CUTS", 2)
 SEED = _number("SEED", 1)

@@ -11,12 +11,13 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
+from bounds import BACKEND_STALL_S, FREEZE_S  # noqa: E402
 from harness import BIN, Daemon, EndToEnd, free_port, run, wait_until  # noqa: E402,F401
 
 BLOCKS = 512  # of each volume: few, so that every one is written often
 HEARTBEAT = 'heartbeat_interval = "100ms"\nheartbeat_missed_max = 3\n'
 RECONNECT = 'reconnect_delay = "20ms"\nreconnect_delay_max = "200ms"\n'
-HANG_S = 60
+HANG_S = 60 + max(FREEZE_S[1], BACKEND_STALL_S)
 
 # What each test measured: printed as one table by tests/fault/run.
 results = []

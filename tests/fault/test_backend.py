@@ -4,7 +4,7 @@ import os
 import subprocess
 import unittest
 
-from bounds import BACKEND_STALL_S, POWER_CUTS, RECOVERY_STALL_S, SEED, SHORT_STALL_S
+from bounds import BACKEND_STALL_S, POWER_CUTS, RECOVERY_STALL_S, SEED, SHORT_STALL_S, STORAGE_ROUNDS
 from faults import BIN, BLOCKS, Daemon, Faults, Stamp, free_port, pause, run, wait_until
 from proxy import Proxy
 
@@ -78,7 +78,7 @@ class Backend(Faults):
 
     def stalled_while(self, load, break_it):
         """Writes lie in the storage while `break_it` happens, later ones would not; they are done at last, in no order."""
-        for _ in range(3):
+        for _ in range(STORAGE_ROUNDS):
             load.wait_for_more()
             self.storage("stall")
             wait_until(lambda: self.kept() >= DEPTH, "requests to lie in the storage")
@@ -87,7 +87,7 @@ class Backend(Faults):
             pause(SHORT_STALL_S)
             self.storage("go")
         load.wait_for_more()
-        return load.finish()
+        return load.finish(note=f"{STORAGE_ROUNDS} times")
 
     def test_the_only_path_is_cut_while_writes_lie_in_the_storage(self):
         load = self.start(paths=1)
