@@ -28,6 +28,7 @@ class Backend(Faults):
         self.daemons.append(self.faulty)  # the first: it ends last
         wait_until(lambda: (self.mount / "control").exists(), "rnbd-faulty to serve")
         self.addCleanup(subprocess.run, ["umount", "-l", str(self.mount)], capture_output=True)
+        self.addCleanup(self.release)
 
     def storage(self, command):
         with open(self.mount / "control", "w") as control:
@@ -35,6 +36,17 @@ class Backend(Faults):
 
     def kept(self):
         return int((self.mount / "control").read_text())
+
+    def all_lies_in_storage(self, load):
+        """Nothing moves any more: what is not kept waits for what is."""
+        before = load.operations(), self.kept()
+        pause(0.05)
+        return before == (load.operations(), self.kept()) and before[1] > 0
+
+    def release(self):
+        """Whatever failed: nobody waits for the storage for ever."""
+        if self.faulty.alive():
+            self.storage("go")
 
     def volumes_on(self, *proxies, **_):
         return [self.map_on(f"faulty/{name}", proxies) for name in NAMES]
@@ -81,7 +93,7 @@ class Backend(Faults):
         for _ in range(STORAGE_ROUNDS):
             load.wait_for_more()
             self.storage("stall")
-            wait_until(lambda: self.kept() >= DEPTH, "requests to lie in the storage")
+            wait_until(lambda: self.all_lies_in_storage(load), "requests to lie in the storage")
             self.storage("pass")
             break_it()
             pause(SHORT_STALL_S)
