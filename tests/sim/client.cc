@@ -29,7 +29,9 @@ ClientProcess::ClientProcess(World& world, Host& host, const Config& config,
 
 ClientProcess::~ClientProcess() { RNBD_ASSERT(closed()); }
 
-void ClientProcess::close() { world_.schedule(close_, world_.now()); }
+void ClientProcess::close() {
+  if (!std::exchange(closing_, true)) world_.schedule(close_, world_.now());
+}
 
 void ClientProcess::close_clients() {
   for (const auto& client : clients_) client->close([this] { ++clients_closed_; });

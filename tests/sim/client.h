@@ -34,12 +34,15 @@ class ClientProcess {
   std::size_t loops() const { return fabrics_.size(); }
   bool dead() const { return dead_; }
   void kill() { dead_ = true; }
-  void close();  // when nothing is mounted any more
+  // When no device is open any more; those being opened are given up.
+  void close();
+  std::size_t devices_open = 0;  // for the mounts to count
   bool closed() const { return clients_closed_ == clients_.size(); }
 
  private:
   void close_clients();
   bool dead_ = false;
+  bool closing_ = false;
   SeededRandom random_;
   std::vector<fabric::sim::SimFabric*> fabrics_;
   std::vector<std::unique_ptr<client::Client>> clients_;  // by server

@@ -63,6 +63,7 @@ class DiskQueue final : public block::Queue {
     auto& self = *reinterpret_cast<DiskQueue*>(request.driver[1]);
     request.done = reinterpret_cast<void (*)(block::Request&)>(request.driver[0]);
     --self.outstanding_;
+    self.disk_.on_told(request);
     request.done(request);
   }
   void refuse() {
@@ -104,22 +105,35 @@ void Disk::fail_next(std::uint32_t count, int error) {
 
 void Disk::fail_flushes(std::uint32_t count) { fail_flushes_ = count; }
 
+// A flush that fails leaves what it was to make safe unsafe for good, and only those are told who
+// asked before it was known: the next one succeeds, as on Linux.
 std::error_code Disk::on_request(const block::Request& request) {
-  if (request.op == block::Op::flush && fail_flushes_ > 0) {
+  const bool hardens = request.op == block::Op::flush || (request.flags & block::kFua) != 0;
+  int error = 0;
+  if (hardens && failing_ > 0) error = EIO;
+  if (error == 0 && request.op == block::Op::flush && fail_flushes_ > 0) {
     --fail_flushes_;
-    ever_failed_ = true;
-    device_.forget_dirty();
-    report_.note("disk %u: a flush fails", config_.number);
-    return from_errno(EIO);
+    error = EIO;
   }
-  if (fail_next_ == 0) return {};
-  --fail_next_;
+  if (error == 0 && fail_next_ > 0) {
+    --fail_next_;
+    error = fail_with_;
+  }
+  if (error == 0) return {};
   ever_failed_ = true;
-  if (request.op == block::Op::flush || (request.flags & block::kFua) != 0) device_.forget_dirty();
+  if (hardens) {
+    ++failing_;
+    device_.forget_dirty();
+  }
   report_.note("disk %u: %s of %llu at %llu fails", config_.number, block::op_name(request.op),
                static_cast<unsigned long long>(request.length / kBlock),
                static_cast<unsigned long long>(request.offset / kBlock));
-  return from_errno(fail_with_);
+  return from_errno(error);
+}
+
+void Disk::on_told(const block::Request& request) {
+  const bool hardens = request.op == block::Op::flush || (request.flags & block::kFua) != 0;
+  if (hardens && request.result && failing_ > 0) --failing_;
 }
 
 void Disk::power_cut() {

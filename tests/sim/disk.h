@@ -45,6 +45,7 @@ class Disk {
   friend class DiskQueue;
   friend class DiskHandle;
   std::error_code on_request(const block::Request& request);
+  void on_told(const block::Request& request);
   void check_writer(const block::Request& request, const std::string& session) const;
 
   const VolumeConfig config_;
@@ -56,6 +57,7 @@ class Disk {
   std::uint32_t fail_next_ = 0;
   int fail_with_ = 0;
   std::uint32_t fail_flushes_ = 0;
+  std::uint32_t failing_ = 0;  // flushes that failed, and nobody was told yet
   bool ever_failed_ = false;
 };
 

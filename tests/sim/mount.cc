@@ -71,6 +71,7 @@ std::vector<Orphan> Mount::kill() {
 }
 
 void Mount::step() {
+  if (dead_ && process_.devices_open == 0) process_.close();
   switch (state_) {
     case State::idle:
       if (ending_) {
@@ -79,6 +80,8 @@ void Mount::step() {
       }
       return open();
     case State::opening:
+      if (dead_) later(1ms);  // until the others are closed
+      return;
     case State::closing:
     case State::ended:
       return;
@@ -113,6 +116,7 @@ void Mount::opened(tl::expected<client::RemoteDevice*, client::Failure> result) 
   }
   report_.note("%s: opened", work_.who.c_str());
   device_ = *result;
+  ++process_.devices_open;
   state_ = State::open;
   work_.stopping = false;
   work_.device_failed = false;
@@ -141,6 +145,7 @@ void Mount::close() {
   process_.client(options_.server).close_device(*device_, [this](std::error_code) {
     report_.note("%s: closed", work_.who.c_str());
     device_ = nullptr;
+    --process_.devices_open;
     state_ = State::idle;
     later(options_.passing ? world_.some(5ms) : world_.some(1ms));
   });
