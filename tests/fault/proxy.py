@@ -333,7 +333,10 @@ class Proxy:
     def _half_close(self, direction):
         for link in list(self.links):
             sink = link.server if direction == "up" else link.client
-            sink.shutdown(socket.SHUT_WR)
+            try:
+                sink.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # it died by itself a moment ago
 
     def _stop(self, direction, held):
         for name in DIRECTIONS[direction]:
