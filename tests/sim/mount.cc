@@ -71,7 +71,7 @@ std::vector<Orphan> Mount::kill() {
 }
 
 void Mount::step() {
-  if (dead_ && process_.devices_open == 0) process_.close();
+  if (dead_) abandon();
   switch (state_) {
     case State::idle:
       if (ending_) {
@@ -130,11 +130,17 @@ void Mount::opened(tl::expected<client::RemoteDevice*, client::Failure> result) 
   later(0ns);
 }
 
-// No new requests; a device that nobody waits for any more lets go of those it holds.
+// A ghost reaches nobody: its devices must let go of what they hold, and opens are in vain.
+void Mount::abandon() {
+  if (state_ == State::stopping && !std::exchange(device_abandoned_, true))
+    process_.client(options_.server).fail_device(*device_);
+  if (process_.devices_open == 0) process_.close();
+}
+
+// No new requests.
 void Mount::stop() {
   state_ = State::stopping;
   work_.stopping = true;
-  if (dead_) process_.client(options_.server).fail_device(*device_);
   for (const auto& worker : workers_) worker->wake();
   later(0ns);
 }

@@ -47,6 +47,7 @@ class Mount {
   void open();
   void opened(tl::expected<client::RemoteDevice*, client::Failure> result);
   void stop();
+  void abandon();
   void close();
 
   fabric::sim::World& world_;
@@ -59,6 +60,7 @@ class Mount {
   State state_ = State::idle;
   bool ending_ = false;
   bool dead_ = false;
+  bool device_abandoned_ = false;
   std::uint32_t asked_ = 0;  // opens, to know the answer of the last
   client::RemoteDevice* device_ = nullptr;
   std::vector<std::unique_ptr<Worker>> workers_;

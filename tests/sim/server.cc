@@ -19,7 +19,8 @@ std::vector<Loop*> loops_of(const std::vector<SimFabric*>& fabrics) {
 
 ServerProcess::ServerProcess(fabric::sim::World& world, Host& host, const Config& config,
                              const wire::Extension& identity, const std::vector<Disk*>& disks)
-    : random_(world.random().next()),
+    : world_(world),
+      random_(world.random().next()),
       process_(std::make_shared<Process>()),
       opener_(world, disks, process_) {
   for (std::size_t i = 0; i < config.server_loops; ++i) fabrics_.push_back(&host.add_fabric());
@@ -36,11 +37,14 @@ ServerProcess::ServerProcess(fabric::sim::World& world, Host& host, const Config
 
 void ServerProcess::stop() {
   if (std::exchange(stopping_, true)) return;
-  server_->stop([this] {
-    server_.reset();
-    exports_.reset();
-    stopped_ = true;
-  });
+  const auto stop_now = [this] {
+    server_->stop([this] {
+      server_.reset();
+      exports_.reset();
+      stopped_ = true;
+    });
+  };
+  world_.after({}, stop_now, &fabrics_.front()->sim_loop());
 }
 
 void ServerProcess::kill() {

@@ -28,6 +28,7 @@ class ServerProcess {
   server::Exports& exports() { return *exports_; }
 
  private:
+  fabric::sim::World& world_;
   SeededRandom random_;
   std::shared_ptr<Process> process_;  // shared with the handles of its disks
   Opener opener_;
