@@ -1,6 +1,7 @@
 #include "rtrs/client/fencing.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "base/log.h"
 #include "base/mutation.h"
@@ -84,7 +85,8 @@ void Fencing::answered(LossId loss, std::error_code error) {
   if (!error) return settle(loss);
   // Nobody was asked after all; the path that comes up next will be. A server that refuses to
   // answer leaves it to time.
-  const bool unheard = error == Errc::path_lost || error == from_errno(ENOTCONN);
+  const bool unheard =
+      error == Errc::path_lost || error == from_errno(ENOTCONN) || error == from_errno(ECANCELED);
   if (!unheard) log_warning("the server does not fence a lost path: {}", error.message());
   found->asked = !unheard;
 }
@@ -95,9 +97,8 @@ void Fencing::settle(LossId loss) {
   handler_.on_fenced(loss);
 }
 
-void Fencing::on_time() {
+void Fencing::expire() {
   while (!losses_.empty() && losses_.front().deadline <= home_.now()) settle(losses_.front().id);
-  arm();
 }
 
 void Fencing::arm() {

@@ -17,11 +17,12 @@ class FencingHandler {
   virtual ~FencingHandler() = default;
   // Nothing of it can take effect any more. When it was the last one fencing is empty by now.
   virtual void on_fenced(LossId loss) = 0;
+  virtual void on_fence_time() = 0;  // expire() would fence something
 };
 
 class Fencing {
  public:
-  // `service` carries the questions. `patience`: after that long time itself is the fence.
+  // `service` carries the questions. `patience`: after that long time itself may be the fence.
   Fencing(Loop& home, LaneImpl& service, Duration patience, FencingHandler& handler);
   ~Fencing();
 
@@ -32,6 +33,8 @@ class Fencing {
   // The server accepted the path anew, or knows nothing of it.
   void proven(const Uuid& path);
   void proven_all();
+  // Takes time for the fence of those lost long enough ago.
+  void expire();
   // Asks the server, which knows how to answer, about every loss that it was not asked about yet.
   void ask();
   void stop();  // the session ends: no more answers are wanted
@@ -41,7 +44,7 @@ class Fencing {
   struct Question;
   void answered(LossId loss, std::error_code error);
   void settle(LossId loss);
-  void on_time();
+  void on_time() { handler_.on_fence_time(); }
   void arm();
 
   Loop& home_;

@@ -154,7 +154,7 @@ LaneImpl::Limbo& LaneImpl::limbo(LossId loss) {
 
 void LaneImpl::lose(LossId loss, Request& request, std::uint32_t permit) {
   const bool read = request.direction == Direction::read;
-  if (failover_ == Failover::immediate && !request.control && !channels_.empty())
+  if (failover_ == Failover::immediate && !request.control && !closed_ && !channels_.empty())
     return start_with(request, permit);
   if (broken(Rule::r11)) {
     free_.push_back(permit);
@@ -163,6 +163,7 @@ void LaneImpl::lose(LossId loss, Request& request, std::uint32_t permit) {
   }
   Limbo& left = limbo(loss);
   left.permits.push_back(permit);
+  if (closed_) return request.done(request, Errc::session_closed);
   if (request.control || channels_.empty() || (!read && !holds_writes_)) {
     request.done(request, Errc::path_lost);
   } else if (read) {

@@ -379,6 +379,7 @@ PathInfo Path::info() const {
   }
   info.reconnects = reconnects_;
   info.reconnect_failures = reconnect_failures_;
+  info.slow = health_.slow.load(std::memory_order_relaxed);
   return info;
 }
 

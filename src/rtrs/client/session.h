@@ -82,6 +82,7 @@ struct PathInfo {
   Duration latency{};          // of the last heartbeat
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, inflight = 0;
   std::uint64_t reconnects = 0, reconnect_failures = 0;
+  bool slow = false;   // its heartbeats take far longer than those of another path
   bool fenced = true;  // false: requests of its last connection are of unknown fate still
 };
 

@@ -222,9 +222,12 @@ bool SessionImpl::server_fences() const {
 
 // What the user must hear of paths and fences, after everything that changed in one round.
 void SessionImpl::look() {
+  finish_removals();
   const bool resuming = state_ == State::opening && options_.resume.has_value();
   if ((state_ != State::open && !resuming) || paths_up_ == 0) return;
   if (!fencing_.empty() && server_fences()) fencing_.ask();
+  // Only where nobody can be asked: the user's own fence has had its time, or there is none yet.
+  if (!server_fences() && (connected_ || resuming)) fencing_.expire();
   if (!connected_) {
     const bool user_fences = !server_fences() && !resuming;
     if (!fencing_.empty() && !user_fences) return;
@@ -288,11 +291,10 @@ void SessionImpl::on_path_closed(Path& path, std::error_code why) {
     return maybe_closed();
   }
   if (state_ == State::opening) return shut_down(why);
-  auto calls = take_calls(path);
-  for (const PathCall& call : calls) {
-    if (call.kind == PathCall::Kind::remove) drop_path(path);  // one such call at most
+  for (PathCall& call : take_calls(path)) {
+    call.kind == PathCall::Kind::remove ? calls_.push_back(std::move(call)) : call.done({});
   }
-  for (PathCall& call : calls) call.done({});
+  finish_removals();
   const bool all_given_up = !paths_.empty() && std::ranges::all_of(paths_, [](const auto& one) {
     return one->state() == PathState::closed && one->last_error() != Errc::disconnected;
   });
@@ -324,6 +326,21 @@ void SessionImpl::drop_path(Path& path) {
   home_.defer(changed_task_);
 }
 
+// A path that is not fenced yet stays, so that a successor of ours would know of it.
+void SessionImpl::finish_removals() {
+  const auto ready = [this](const PathCall& call) {
+    return call.kind == PathCall::Kind::remove && call.path->state() == PathState::closed &&
+           !fencing_.pending(call.path->uuid());
+  };
+  for (auto call = std::ranges::find_if(calls_, ready); call != calls_.end();
+       call = std::ranges::find_if(calls_, ready)) {
+    const PathCall now = std::move(*call);
+    calls_.erase(call);
+    drop_path(*now.path);
+    now.done({});
+  }
+}
+
 void SessionImpl::add_path(const fabric::PathAddress& address, Done done) {
   if (state_ != State::open) return done(from_errno(ENOTCONN));
   if (paths_.size() >= wire::kPathsPerSessionMax) return done(from_errno(EMFILE));
@@ -344,8 +361,9 @@ void SessionImpl::path_down(std::size_t index, PathCall::Kind kind, Done done) {
   });
   if (being_removed) return done(from_errno(EBUSY));
   if (path.state() == PathState::closed) {
-    if (kind == PathCall::Kind::remove) drop_path(path);
-    return done({});
+    if (kind != PathCall::Kind::remove) return done({});
+    calls_.push_back({.path = &path, .kind = kind, .done = std::move(done)});
+    return finish_removals();
   }
   for (PathCall& call : take_calls(path)) {  // whoever adds it waits in vain
     call.kind == PathCall::Kind::add ? call.done(from_errno(ECANCELED))

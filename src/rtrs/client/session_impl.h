@@ -58,6 +58,7 @@ class SessionImpl final : public Session, private PathHandler, private FencingHa
   void on_path_unfenced(Path& path, LossId loss) override;
   void on_path_latency() override;
   void on_fenced(LossId loss) override;
+  void on_fence_time() override { look(); }
   PermitRange permits_of(std::uint16_t cid) const override;
   SessionLimits session_limits() const override { return limits_; }
   void on_path_connected(Path& path) override;
@@ -74,6 +75,7 @@ class SessionImpl final : public Session, private PathHandler, private FencingHa
   void path_down(std::size_t index, PathCall::Kind kind, Done done);
   std::vector<PathCall> take_calls(const Path& path);
   void drop_path(Path& path);
+  void finish_removals();
   std::size_t index_of(const Path& path) const;
   void report_connected();
   bool tries_again(std::error_code why) const;
