@@ -27,7 +27,13 @@ static void fields(Io& io, MapRequest& v) {
   io.field("frontend", v.frontend);
 }
 template <class Io>
+static void fields(Io& io, Setting& v) {
+  io.field("name", v.name);
+  io.field("value", v.value);
+}
+template <class Io>
 static void fields(Io& io, PathView& v) {
+  io.field("number", v.number);
   io.field("name", v.name);
   io.field("destination", v.destination);
   io.field("port", v.port);
@@ -44,6 +50,7 @@ static void fields(Io& io, PathView& v) {
   io.field("inflight", v.inflight);
   io.field("reconnects", v.reconnects);
   io.field("reconnect_failures", v.reconnect_failures);
+  io.field("fenced", v.fenced);
 }
 template <class Io>
 static void fields(Io& io, SessionView& v) {
@@ -51,6 +58,9 @@ static void fields(Io& io, SessionView& v) {
   io.field("state", v.state);
   io.field("queue_depth", v.queue_depth);
   io.field("max_io_size", v.max_io_size);
+  io.field("policy", v.policy);
+  io.field("failover", v.failover);
+  io.field("max_reconnect_attempts", v.max_reconnect_attempts);
   io.field("paths", v.paths);
 }
 template <class Io>
@@ -78,6 +88,8 @@ static void fields(Io& io, DeviceView& v) {
   io.field("errors", v.errors);
   io.field("inflight", v.inflight);
   io.field("held", v.held);
+  io.field("hold_us", v.hold_us);
+  io.field("waiting_us", v.waiting_us);
 }
 template <class Io>
 static void fields(Io& io, OpenView& v) {
@@ -104,7 +116,8 @@ static void fields(Io& io, DaemonView& v) {
 
 namespace {
 
-constexpr std::array<std::string_view, 4> kCommands{"map", "unmap", "list", "ping"};
+constexpr std::array<std::string_view, 9> kCommands{
+    "map", "unmap", "list", "ping", "add_path", "remove_path", "disconnect", "reconnect", "set"};
 
 // Deep nesting would recurse in the parser and the destructor: our objects nest four levels.
 bool too_deep(std::string_view line) {
@@ -176,6 +189,18 @@ std::string encode(const AdminRequest& request) {
     json["session"] = request.session;
     json["force"] = request.force;
   }
+  if (request.command >= AdminCommand::add_path) json["target"] = request.target;
+  if (request.command == AdminCommand::add_path)
+    json["new_path"] = JsonWriter::write(request.new_path);
+  if (request.command == AdminCommand::remove_path || request.command == AdminCommand::disconnect ||
+      request.command == AdminCommand::reconnect)
+    json["path"] = request.path;
+  if (request.command == AdminCommand::set) {
+    JsonWriter settings;
+    settings.field("settings", request.settings);
+    json.update(settings.json);
+    json["force"] = request.force;
+  }
   return dump(json);
 }
 
@@ -197,6 +222,9 @@ Outcome<AdminRequest> decode_request(std::string_view line) {
   reader.field("target", request.target);
   reader.field("session", request.session);
   reader.field("force", request.force);
+  reader.field("path", request.path);
+  reader.object("new_path", request.new_path);
+  reader.field("settings", request.settings);
   if (!reader.ok())
     return usage_problem(fmt::format(
         "the member '{}' of the admin request has a wrong type or value", reader.bad()));

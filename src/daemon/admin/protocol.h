@@ -24,16 +24,36 @@ inline constexpr std::size_t kAdminRequestMax = 65536;  // bytes of one request,
 inline constexpr std::size_t kAdminResponseMax =
     64U << 20;  // what a command line will read of one answer
 
-enum class AdminCommand { map, unmap, list, ping };
+enum class AdminCommand {
+  map,
+  unmap,
+  list,
+  ping,
+  add_path,
+  remove_path,
+  disconnect,
+  reconnect,
+  set
+};
 const char* admin_command_name(AdminCommand command);
+
+struct Setting {
+  std::string name{};  // hold; policy, max_reconnect_attempts
+  std::string value{};
+  bool operator==(const Setting&) const = default;
+};
 
 struct AdminRequest {
   AdminCommand command = AdminCommand::ping;
   MapRequest map{};        // map
   bool exclusive = false;  // map: EEXIST when it is mapped already
-  std::string target{};    // unmap: "rnbd0", a volume, …; see Manager
-  std::string session{};   // unmap: narrows a volume's name down
-  bool force = false;      // unmap
+  // unmap, set: "rnbd0", a volume, …; see Manager. Paths: the session, or the path itself.
+  std::string target{};
+  std::string session{};            // unmap: narrows a volume's name down
+  bool force = false;               // unmap, set
+  std::string path{};               // remove_path, disconnect, reconnect: which; see find_path()
+  PathSpec new_path{};              // add_path; port 0: that of the session's first path
+  std::vector<Setting> settings{};  // set
 };
 
 struct AdminResponse {

@@ -10,10 +10,11 @@
 namespace rnbd::daemon {
 
 struct PathView {
+  std::uint32_t number = 0;   // of its session's list, from 1: names it to commands; client only
   std::string name{};         // "<src>@<dst>" with real addresses once connected
   std::string destination{};  // as configured
   std::uint16_t port = 0;
-  std::string state{};            // connecting, connected, reconnecting, ...
+  std::string state{};            // connecting, connected, reconnecting, ...; "removed"
   std::string fabric{};           // "iwarp" (TCP, Unix sockets), "verbs" (RDMA)
   std::string device{};           // "mlx5_0/1": RDMA device and port; empty without
   std::string error{};            // why it is not connected; empty when it is
@@ -21,6 +22,9 @@ struct PathView {
   std::uint64_t latency_us = 0;   // of the last heartbeat; client only
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, inflight = 0;
   std::uint64_t reconnects = 0, reconnect_failures = 0;  // client only
+  // False: writes of its last connection wait until the server is known to be done with it; client
+  // only.
+  bool fenced = true;
 };
 
 struct SessionView {
@@ -28,6 +32,9 @@ struct SessionView {
   std::string state{};  // connected, disconnected
   std::uint32_t queue_depth = 0;
   std::uint64_t max_io_size = 0;
+  std::string policy{};                      // round-robin, min-inflight, min-latency; client only
+  std::string failover{};                    // fenced, immediate (unsafe); client only
+  std::int32_t max_reconnect_attempts = -1;  // of each path, -1: for ever; client only
   std::vector<PathView> paths{};
 };
 
@@ -50,6 +57,8 @@ struct DeviceView {
   std::uint32_t users = 0;  // NBD connections and holders of the block device
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, others = 0, errors = 0,
                 inflight = 0, held = 0;
+  std::uint64_t hold_us = 0;     // how long requests wait for an absent server; 0: for ever
+  std::uint64_t waiting_us = 0;  // how long they have by now; 0 when the server is there
 };
 
 // A volume a client has open (server).

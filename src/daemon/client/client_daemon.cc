@@ -122,6 +122,14 @@ class ClientDaemon::Impl {
         return manager_->map(request.map, request.exclusive, reply);
       case AdminCommand::unmap:
         return manager_->unmap(request.target, request.session, request.force, reply);
+      case AdminCommand::add_path:
+        return manager_->add_path(request.target, request.new_path, reply);
+      case AdminCommand::remove_path:
+      case AdminCommand::disconnect:
+      case AdminCommand::reconnect:
+        return manager_->change_paths(request.command, request.target, request.path, reply);
+      case AdminCommand::set:
+        return manager_->set(request.target, request.settings, request.force, reply);
       case AdminCommand::list:
       case AdminCommand::ping:
         return reply(manager_->list());

@@ -38,6 +38,18 @@ class Manager final {
   // narrow it down). In use and not `force`: busy, with the users named.
   void unmap(const std::string& target, const std::string& session, bool force,
              const ManagerReply& reply);
+  // Paths of a session, by their words (path_words.h). The answer's one session holds the paths
+  // meant, as they are now.
+  void add_path(const std::string& session, const PathSpec& path, const ManagerReply& reply);
+  // `change`: remove_path, disconnect or reconnect. Without `path`, `target` is a path of any
+  // session, or a session: then all its paths are meant, but never for removal.
+  void change_paths(AdminCommand change, const std::string& target, const std::string& path,
+                    const ManagerReply& reply);
+  // hold of a device (as for unmap), policy and max_reconnect_attempts of a session: all or none.
+  void set(const std::string& target, const std::vector<Setting>& settings, bool force,
+           const ManagerReply& reply);
+  // A link of this machine, or an address on it, came or went.
+  void link_changed(const fabric::Address& local, bool up);
   AdminResponse list() const;
   // Unmaps everything; what is in use is taken away. Refuses further maps.
   void close_all(std::function<void()> done);
@@ -48,6 +60,8 @@ class Manager final {
   enum class State { resolving, opening, appearing, ready, leaving };
   struct Session;
   struct Mapping;
+  struct PathsMeant;
+  struct PathChange;
   using Mappings = std::list<std::unique_ptr<Mapping>>;
 
   void start(Mapping& mapping);
@@ -77,6 +91,17 @@ class Manager final {
 
   Mapping* find(const std::string& session, const std::string& device_path) const;
   Outcome<Mapping*> find_target(const std::string& target, const std::string& session) const;
+  Outcome<Session*> find_session(const std::string& name) const;
+  Outcome<PathsMeant> find_paths(const std::string& target, const std::string& path) const;
+  void add_resolved_path(const std::string& session, std::vector<PathSpec> alternatives,
+                         const ManagerReply& reply);
+  void path_added(Session& session, const fabric::PathAddress& address);
+  void path_removed(Session& session, const fabric::PathAddress& address);
+  void change_one(const std::shared_ptr<PathChange>& change, std::size_t index);
+  void set_on_device(const std::string& target, const Setting& setting, bool force,
+                     const ManagerReply& reply);
+  void set_on_session(const std::string& target, const std::vector<Setting>& settings,
+                      const ManagerReply& reply);
   unsigned lowest_free_number() const;
   DeviceView view_of(const Mapping& mapping) const;
   SessionView view_of(const Session& session) const;

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "daemon/admin/units.h"
 #include "daemon/client/host_names.h"
+#include "daemon/client/live_settings.h"
 #include "daemon/client/manager_state.h"
 #include "daemon/client/map_problem.h"
 
@@ -20,6 +21,14 @@ client::ClientOptions client_options(const ClientConfig& config, const MapReques
   options.session.name = request.session;
   options.session.heartbeat = {config.network.heartbeat_interval,
                                static_cast<unsigned>(config.network.heartbeat_missed_max)};
+  options.session.fast_heartbeat = {
+      config.network.fast_heartbeat_interval,
+      static_cast<unsigned>(config.network.fast_heartbeat_missed_max)};
+  options.session.policy =
+      parse_path_policy(config.path_policy).value_or(rtrs::PathPolicy::min_inflight);
+  options.session.failover = config.failover == "immediate" ? rtrs::client::Failover::immediate
+                                                            : rtrs::client::Failover::fenced;
+  options.session.backend_patience = config.backend_patience;
   options.session.connect_timeout = config.connect_timeout;
   options.session.reconnect_delay = config.reconnect_delay;
   options.session.reconnect_delay_max =
@@ -156,8 +165,15 @@ void Manager::join_session(Mapping& mapping) {
 
 Outcome<Manager::Session*> Manager::create_session(const MapRequest& request) {
   client::ClientOptions options = client_options(config_, request);
+  auto session = std::make_unique<Session>();
   const auto inherited = inherited_.find(request.session);
   if (inherited != inherited_.end()) {
+    const SavedSession& old = inherited->second;
+    session->policy_set = old.policy.has_value();
+    session->attempts_set = old.max_reconnect_attempts.has_value();
+    options.session.policy = old.policy.value_or(options.session.policy);
+    options.session.max_reconnect_attempts =
+        old.max_reconnect_attempts.value_or(options.session.max_reconnect_attempts);
     options.session.poll_connections = static_cast<std::uint32_t>(inherited->second.poll_queues);
     options.session.resume = inherited->second.identity;
     for (const auto& path : inherited->second.identity.paths)
@@ -167,12 +183,19 @@ Outcome<Manager::Session*> Manager::create_session(const MapRequest& request) {
   if (options.session.paths.empty())
     if (auto added = add_paths(request, options.session.paths); !added)
       return tl::unexpected(added.error());
-  auto session = std::make_unique<Session>();
   options.on_identity = [this,
                          made = session.get()](const rtrs::client::SessionIdentity& identity) {
     made->identity = identity;
     save();
   };
+  session->policy = options.session.policy;
+  session->failover = options.session.failover;
+  session->max_reconnect_attempts = options.session.max_reconnect_attempts;
+  if (session->failover == rtrs::client::Failover::immediate)
+    log_warning(
+        "<{}> failover=immediate is unsafe: after the loss of a path a delayed copy of a write may "
+        "undo a newer one, silently",
+        printable(request.session));
   auto created = client::Client::create(reactors_.fabrics(), 0, random_, std::move(options));
   if (!created)
     return problem(refused(request, ProblemCode::usage, created.error().message(),
@@ -189,7 +212,7 @@ void Manager::open(Mapping& mapping) {
   options.path = mapping.request.device_path;
   options.mode =
       client::parse_access_mode(mapping.request.access_mode).value_or(client::AccessMode::rw);
-  options.hold_timeout = config_.hold_timeout;
+  options.hold_timeout = mapping.hold.value_or(config_.hold_timeout);
   mapping.session->client->open_device(
       options, [this, &mapping](tl::expected<client::RemoteDevice*, client::Failure> result) {
         opened(mapping, result);

@@ -23,14 +23,22 @@ SavedState Manager::state_to_save() const {
   for (const auto& [name, session] : sessions_)
     if (!session->identity.paths.empty())
       state.sessions.push_back(
-          {.name = name, .poll_queues = session->poll_queues, .identity = session->identity});
+          {.name = name,
+           .poll_queues = session->poll_queues,
+           .policy = session->policy_set ? std::optional(session->policy) : std::nullopt,
+           .max_reconnect_attempts = session->attempts_set
+                                         ? std::optional(session->max_reconnect_attempts)
+                                         : std::nullopt,
+           .identity = session->identity});
   for (const auto& [name, session] : inherited_) state.sessions.push_back(session);
   for (const auto& mapping : mappings_) {
     const bool seen = mapping->state == State::appearing || mapping->state == State::ready ||
                       mapping->state == State::leaving;
     if (!seen && !mapping->recovering) continue;
-    state.mappings.push_back(
-        {.request = mapping->request, .number = mapping->number, .ublk_tag = mapping->ublk_tag});
+    state.mappings.push_back({.request = mapping->request,
+                              .number = mapping->number,
+                              .ublk_tag = mapping->ublk_tag,
+                              .hold = mapping->hold});
   }
   return state;
 }
@@ -52,6 +60,7 @@ void Manager::recover(SavedState state, const std::vector<ublk::ListedDevice>& d
     mapping->request = std::move(saved.request);
     mapping->number = saved.number;
     mapping->ublk_tag = saved.ublk_tag;
+    mapping->hold = saved.hold;
     mapping->recovering = true;
     const auto left = std::find_if(devices.begin(), devices.end(), [&](const auto& device) {
       return device.tag != 0 && device.tag == saved.ublk_tag;

@@ -10,7 +10,13 @@ struct Manager::Session {
   std::unique_ptr<client::Client> client;
   rtrs::client::SessionIdentity identity;
   int poll_queues = 0;
-  unsigned users = 0;  // mappings that hold it
+  rtrs::PathPolicy policy{};
+  rtrs::client::Failover failover{};
+  int max_reconnect_attempts = -1;
+  bool policy_set = false;        // at run time: a successor keeps it
+  bool attempts_set = false;      // the same
+  std::size_t paths_leaving = 0;  // being removed
+  unsigned users = 0;             // mappings that hold it
   bool closing = false;
   bool closed = false;
   std::vector<std::function<void()>> after_close;  // maps that wait for the name to be free
@@ -38,6 +44,7 @@ struct Manager::Mapping final : block::DeviceWatcher {
   std::string trouble;  // why recovering takes so long, as last told
   Session* session = nullptr;
   client::RemoteDevice* device = nullptr;
+  std::optional<Duration> hold;  // set at run time: a successor keeps it
   Presence presence;
   std::vector<ManagerReply> waiting;  // for the end of the mapping
   bool abandoned = false;             // nobody waits any more: unmap as soon as it is there

@@ -134,6 +134,30 @@ std::string peers_of(const MapRequest& request) {
   return text.empty() ? fmt::format("session '{}'", printable(request.session)) : text;
 }
 
+Problem path_problem(const MapRequest& request, const std::error_code& error,
+                     Duration connect_timeout, Rdma rdma) {
+  const client::Failure failure{client::Stage::connect, error};
+  Words words = connect_words(request, failure, connect_timeout, rdma);
+  if (error == Errc::other_instance)
+    words = {ProblemCode::refused,
+             fmt::format("on {} another server answers than on the session's other paths",
+                         peers_of(request)),
+             "one session is with one server"};
+  if (error == Errc::queue_depth_changed)
+    words = {ProblemCode::incompatible,
+             fmt::format("{} grants another queue depth than the session has", peers_of(request)),
+             "compare sess_queue_depth there with 'rnbd show session'"};
+  if (error == from_errno(ENOTCONN) || error == Errc::session_closed)
+    words = {ProblemCode::busy, "the session is just being opened or closed", "try again"};
+  if (error == from_errno(EMFILE))
+    words = {ProblemCode::refused, "the session has as many paths as it can have",
+             "remove one first"};
+  return {
+      words.code,
+      fmt::format("cannot add a path to session '{}': {}", printable(request.session), words.why),
+      words.hint, to_errno(error)};
+}
+
 Problem map_problem(const MapRequest& request, const client::Failure& failure,
                     Duration connect_timeout, Rdma rdma) {
   bool open = failure.stage == client::Stage::open;

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/unique_fd.h"
 #include "daemon/admin/json_fields.h"
+#include "daemon/client/live_settings.h"
 
 namespace rnbd::daemon {
 
@@ -26,12 +27,15 @@ struct PathRecord {
 struct SessionRecord {
   std::string name{};
   int poll_queues = 0;
+  std::string policy{};
+  std::string max_reconnect_attempts{};
   std::string uuid{};
   std::vector<PathRecord> paths{};
 };
 struct MappingRecord {
   std::string line{};
   std::string frontend{};
+  std::string hold{};
   unsigned number = 0;
   std::uint64_t ublk_tag = 0;
 };
@@ -52,6 +56,8 @@ template <class Io>
 static void fields(Io& io, SessionRecord& v) {
   io.field("name", v.name);
   io.field("poll_queues", v.poll_queues);
+  io.field("policy", v.policy);
+  io.field("max_reconnect_attempts", v.max_reconnect_attempts);
   io.field("uuid", v.uuid);
   io.field("paths", v.paths);
 }
@@ -59,6 +65,7 @@ template <class Io>
 static void fields(Io& io, MappingRecord& v) {
   io.field("map", v.line);
   io.field("frontend", v.frontend);
+  io.field("hold", v.hold);
   io.field("number", v.number);
   io.field("ublk_tag", v.ublk_tag);
 }
@@ -97,6 +104,16 @@ tl::unexpected<Problem> damaged(const std::string& what) {
 Outcome<SavedSession> session_of(const SessionRecord& record) {
   SavedSession session{.name = record.name, .poll_queues = record.poll_queues};
   if (!parse_hex(record.uuid, session.identity.uuid)) return damaged("a session's uuid is none");
+  if (!record.policy.empty()) {
+    auto policy = parse_path_policy(record.policy);
+    if (!policy) return damaged(policy.error().what);
+    session.policy = *policy;
+  }
+  if (!record.max_reconnect_attempts.empty()) {
+    auto attempts = parse_reconnect_attempts(record.max_reconnect_attempts);
+    if (!attempts) return damaged(attempts.error().what);
+    session.max_reconnect_attempts = *attempts;
+  }
   for (const PathRecord& path : record.paths) {
     rtrs::client::PathIdentity identity;
     auto address = fabric::PathAddress::parse(path.path, path.port);
@@ -129,6 +146,9 @@ std::string encode_state(const SavedState& state) {
     SessionRecord& s = record.sessions.emplace_back();
     s = {.name = session.name,
          .poll_queues = session.poll_queues,
+         .policy = session.policy ? path_policy_name(*session.policy) : "",
+         .max_reconnect_attempts =
+             session.max_reconnect_attempts ? std::to_string(*session.max_reconnect_attempts) : "",
          .uuid = hex(session.identity.uuid)};
     for (const auto& path : session.identity.paths)
       s.paths.push_back({.path = path.address.to_spec(),
@@ -139,6 +159,7 @@ std::string encode_state(const SavedState& state) {
   for (const SavedMapping& mapping : state.mappings)
     record.mappings.push_back({.line = to_line(mapping.request),
                                .frontend = mapping.request.frontend,
+                               .hold = mapping.hold ? hold_text(*mapping.hold) : "",
                                .number = mapping.number,
                                .ublk_tag = mapping.ublk_tag});
   return JsonWriter::write(record).dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -165,8 +186,14 @@ Outcome<SavedState> parse_state(std::string_view text, int cpus) {
     if (!m.frontend.empty() && !is_frontend_name(m.frontend))
       return damaged(fmt::format("'{}' is no frontend", printable(m.frontend)));
     request->frontend = m.frontend;
+    std::optional<Duration> hold;
+    if (!m.hold.empty()) {
+      auto parsed = parse_hold(m.hold);
+      if (!parsed || parsed->fail_now) return damaged("a mapping's hold is none");
+      hold = parsed->timeout;
+    }
     state.mappings.push_back(
-        {.request = std::move(*request), .number = m.number, .ublk_tag = m.ublk_tag});
+        {.request = std::move(*request), .number = m.number, .ublk_tag = m.ublk_tag, .hold = hold});
   }
   return state;
 }

@@ -4,9 +4,11 @@
 // that a successor can prove that nothing of its predecessor runs any more. Kept where it does not
 // outlive a reboot.
 
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/loop.h"
 #include "daemon/admin/map_request.h"
 #include "rtrs/client/session.h"
 
@@ -14,13 +16,17 @@ namespace rnbd::daemon {
 
 struct SavedMapping {
   MapRequest request{};
-  unsigned number = 0;         // N of rnbdN
-  std::uint64_t ublk_tag = 0;  // of its ublk device, if it has one
+  unsigned number = 0;             // N of rnbdN
+  std::uint64_t ublk_tag = 0;      // of its ublk device, if it has one
+  std::optional<Duration> hold{};  // where it was set at run time
 };
 
 struct SavedSession {
   std::string name{};
   int poll_queues = 0;
+  // Where they were set at run time.
+  std::optional<rtrs::PathPolicy> policy{};
+  std::optional<int> max_reconnect_attempts{};
   rtrs::client::SessionIdentity identity{};
 };
 

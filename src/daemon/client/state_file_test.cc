@@ -12,7 +12,10 @@ namespace {
 
 SavedState example() {
   SavedState state;
-  SavedSession session{.name = "web1@st", .poll_queues = 2};
+  SavedSession session{.name = "web1@st",
+                       .poll_queues = 2,
+                       .policy = rtrs::PathPolicy::min_latency,
+                       .max_reconnect_attempts = 7};
   session.identity.uuid.fill(0xab);
   rtrs::client::PathIdentity path;
   path.address = *fabric::PathAddress::parse("ip:10.0.0.9,tcp:10.0.0.1", 4321);
@@ -20,7 +23,8 @@ SavedState example() {
   path.reconnects = 7;
   session.identity.paths.push_back(path);
   state.sessions.push_back(session);
-  SavedMapping mapping{.number = 3, .ublk_tag = 0xfedcba9876543210};
+  SavedMapping mapping{
+      .number = 3, .ublk_tag = 0xfedcba9876543210, .hold = std::chrono::milliseconds(1500)};
   mapping.request = *parse_map_line(
       "sessname=web1@st path=ip:10.0.0.9,tcp:10.0.0.1 device_path=vol0 access_mode=ro", 8);
   mapping.request.frontend = "ublk";
@@ -44,6 +48,8 @@ void expect_example(const SavedState& state) {
   ASSERT_EQ(state.sessions.size(), 1U);
   EXPECT_EQ(state.sessions[0].name, "web1@st");
   EXPECT_EQ(state.sessions[0].poll_queues, 2);
+  EXPECT_EQ(state.sessions[0].policy, want.sessions[0].policy);
+  EXPECT_EQ(state.sessions[0].max_reconnect_attempts, 7);
   EXPECT_EQ(state.sessions[0].identity, want.sessions[0].identity);
   EXPECT_EQ(state.sessions[0].identity.paths[0].address.destination.transport(),
             fabric::Transport::tcp);

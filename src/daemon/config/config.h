@@ -26,6 +26,8 @@ struct NetworkConfig {
   std::string memory_windows = "off";  // off, on, test
   Duration heartbeat_interval = std::chrono::seconds(5);
   std::uint64_t heartbeat_missed_max = 5;
+  Duration fast_heartbeat_interval = std::chrono::milliseconds(500);
+  std::uint64_t fast_heartbeat_missed_max = 3;
 };
 
 struct ExportConfig {
@@ -76,6 +78,9 @@ struct ClientConfig {
   Duration reconnect_delay = std::chrono::seconds(1);
   Duration reconnect_delay_max = std::chrono::seconds(30);
   std::int64_t max_reconnect_attempts = -1;
+  std::string path_policy = "min-inflight";  // round-robin, min-inflight, min-latency
+  std::string failover = "fenced";           // fenced, immediate
+  Duration backend_patience = std::chrono::seconds(60);
   std::string lock_memory = "auto";  // auto, on, off
   std::string admin_socket{};
   std::string admin_group{};

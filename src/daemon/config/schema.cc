@@ -24,10 +24,15 @@ void add_network_keys(NetworkConfig& network, std::vector<Key>& keys) {
        "on: an RDMA peer gets a key per request, dead when that is over, where the device has "
        "memory windows; test: on rdma_rxe as well",
        Choice{&network.memory_windows, {"off", "on", "test"}}});
-  keys.push_back({"heartbeat_interval", "a silent path is asked this often",
+  keys.push_back({"heartbeat_interval", "a silent path to a kernel peer is asked this often",
                   Time{&network.heartbeat_interval, 10ms, kLongTime}});
   keys.push_back({"heartbeat_missed_max", "silent intervals tolerated before the path is given up",
                   Number{&network.heartbeat_missed_max, 1, kMany}});
+  keys.push_back({"fast_heartbeat_interval", "the same between two of our own ends",
+                  Time{&network.fast_heartbeat_interval, 10ms, kLongTime}});
+  keys.push_back({"fast_heartbeat_missed_max",
+                  "a path of our own that is silent for so many of these intervals is given up",
+                  Number{&network.fast_heartbeat_missed_max, 1, kMany}});
 }
 
 void add_loop_keys(LoopConfig& loops, std::vector<Key>& keys) {
@@ -124,6 +129,20 @@ Section client_section(ClientConfig& client) {
       {"reconnect_delay_max", "up to this", Time{&client.reconnect_delay_max, 10ms, kLongTime}},
       {"max_reconnect_attempts", "then the path is given up; -1: never",
        SignedNumber{&client.max_reconnect_attempts, -1, 9999}},
+      {"path_policy",
+       "which path a request takes: min-inflight: the one with fewest under way; round-robin: one "
+       "after the other; min-latency: the one whose heartbeats are fastest",
+       Choice{&client.path_policy, {"min-inflight", "round-robin", "min-latency"}}},
+      {"failover",
+       "what becomes of writes whose path is lost: fenced: they wait until the server is known to "
+       "be done with that path; immediate: they go over another path at once, as the kernel's "
+       "client does. UNSAFE: a copy that was delayed on the lost path may then undo a newer write, "
+       "silently; for volumes whose content does not matter only",
+       Choice{&client.failover, {"fenced", "immediate"}}},
+      {"backend_patience",
+       "the longest a server's disk may take for one request: where no server confirms a fence, it "
+       "is waited for before writes of a lost path are sent again",
+       Time{&client.backend_patience, 1s, kLongTime}},
       {"lock_memory",
        "keep the daemon in memory, so that it serves a full machine too: auto: as root where the "
        "limit allows it",

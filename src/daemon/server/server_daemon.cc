@@ -26,6 +26,8 @@ rtrs::server::ServerOptions server_options(const ServerConfig& config) {
   options.max_chunk_size = static_cast<std::uint32_t>(config.max_chunk_size);
   options.heartbeat = {config.network.heartbeat_interval,
                        static_cast<unsigned>(config.network.heartbeat_missed_max)};
+  options.fast_heartbeat = {config.network.fast_heartbeat_interval,
+                            static_cast<unsigned>(config.network.fast_heartbeat_missed_max)};
   options.handshake_timeout = config.handshake_timeout;
   options.max_sessions = static_cast<std::uint32_t>(config.max_sessions);
   options.max_paths_per_session = static_cast<std::uint32_t>(config.max_paths_per_session);
@@ -218,9 +220,10 @@ class ServerDaemon::Impl {
                         .exports = {}};
     for (const ExportConfig& entry : exports_config_)
       response->daemon.exports.push_back(entry.name);
-    if (command == AdminCommand::map || command == AdminCommand::unmap) {
-      response->error =
-          Problem{ProblemCode::usage, "a server does not map volumes", "ask rnbd-client", EINVAL};
+    if (command != AdminCommand::list && command != AdminCommand::ping) {
+      response->error = Problem{ProblemCode::usage,
+                                "a server maps no volumes and chooses no paths of its clients",
+                                "ask rnbd-client", EINVAL};
       return reply(*response);
     }
     server_->list_sessions(

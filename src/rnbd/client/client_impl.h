@@ -20,6 +20,7 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
   void close_device(RemoteDevice& device, std::function<void(std::error_code)> done) override;
   void close(std::function<void()> done) override;
   const rtrs::client::Session* session() const override { return session_.get(); }
+  rtrs::client::Session* session() override { return session_.get(); }
   std::vector<RemoteDevice*> devices() override;
   void fail_device(RemoteDevice& device) override;
 

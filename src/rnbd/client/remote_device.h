@@ -53,6 +53,8 @@ class RemoteDevice : public block::Device {
   // was lost, so a device that was held for longer fails at once. 0: for ever.
   virtual void set_hold_timeout(Duration timeout) = 0;
   virtual Duration hold_timeout() const = 0;
+  // How long it has been without its server by now; 0 when it is not closed.
+  virtual Duration waiting() const = 0;
   virtual void set_watcher(block::DeviceWatcher* watcher) = 0;
 };
 
@@ -88,7 +90,10 @@ class Client {
   virtual void close_device(RemoteDevice& device, std::function<void(std::error_code)> done) = 0;
   // Closes the session; devices must be closed.
   virtual void close(std::function<void()> done) = 0;
+  // nullptr before the first device is opened and after the session ended. For its administration:
+  // whoever asks neither opens nor closes it.
   virtual const rtrs::client::Session* session() const = 0;
+  virtual rtrs::client::Session* session() = 0;
   virtual std::vector<RemoteDevice*> devices() = 0;
   // Fails every request held or to come on this device (operator's word, or hold_timeout).
   virtual void fail_device(RemoteDevice& device) = 0;

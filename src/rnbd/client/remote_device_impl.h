@@ -45,6 +45,9 @@ class RemoteDeviceImpl final : public RemoteDevice {
   DeviceCounters counters() const override;
   void set_hold_timeout(Duration timeout) override;
   Duration hold_timeout() const override { return hold_timeout_; }
+  Duration waiting() const override {
+    return state_ == DeviceState::closed ? host_.home().now() - lost_at_ : Duration{};
+  }
   void set_watcher(block::DeviceWatcher* watcher) override { watcher_ = watcher; }
 
   std::uint64_t serial() const { return serial_; }
