@@ -8,6 +8,8 @@ from bounds import BACKEND_STALL_S, POWER_CUTS, RECOVERY_STALL_S, SEED, SHORT_ST
 from faults import BIN, BLOCKS, Daemon, Faults, Stamp, free_port, pause, run, wait_until
 from proxy import Proxy
 
+# A file system does the other requests of a file one at a time: one that is kept would keep them all.
+PARALLEL = "--plain"
 DEPTH = 8  # of each volume's load
 NAMES = ("disk0", "disk1")
 # Past the page cache: what the server asks for is what the storage gets, and several requests at a time.
@@ -102,18 +104,18 @@ class Backend(Faults):
         return load.finish(note=f"{STORAGE_ROUNDS} times")
 
     def test_the_only_path_is_cut_while_writes_lie_in_the_storage(self):
-        load = self.start(paths=1)
+        load = self.start(PARALLEL, paths=1)
         summary = self.stalled_while(load, lambda: self.paths[0].cut())
         self.assert_stall(summary, SHORT_STALL_S + RECOVERY_STALL_S)
 
     def test_one_of_two_paths_is_cut_while_writes_lie_in_the_storage(self):
-        load = self.start(paths=2)
+        load = self.start(PARALLEL, paths=2)
         summary = self.stalled_while(load, lambda: self.paths[0].cut())
         self.assert_stall(summary, SHORT_STALL_S + RECOVERY_STALL_S)
 
     def test_the_server_is_killed_while_its_writes_lie_in_the_storage(self):
         """A dead server's requests still run; its successor waits for them."""
-        load = self.start(paths=1)
+        load = self.start(PARALLEL, paths=1)
 
         def kill_and_start_anew():
             # Its port and its sockets stay taken while its requests run: the successor has others.
@@ -127,7 +129,7 @@ class Backend(Faults):
 
     def test_the_client_is_killed_while_its_writes_lie_in_the_storage(self):
         """Its successor serves nobody before the server is done with what the dead one had sent."""
-        load = self.start("--reconnect")
+        load = self.start(PARALLEL, "--reconnect")
 
         def kill_and_start_anew():
             self.client.kill()

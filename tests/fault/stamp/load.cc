@@ -75,7 +75,8 @@ bool Load::choose_range(Slot& slot, bool for_change) {
 
 bool Load::start_one(Slot& slot) {
   ++started_;
-  const std::uint64_t dice = random_.below(100);
+  std::uint64_t dice = random_.below(100);
+  if (options_.plain) dice = dice < kWrites ? kFlushes : 99;
   if (dice < kFlushes) {
     slot.flush = model_.begin_flush();
     slot.block = 0;
@@ -93,7 +94,7 @@ bool Load::start_one(Slot& slot) {
     kind = Io::Kind::trim;
   if (kind != Io::Kind::read && !choose_range(slot, true)) kind = Io::Kind::read;
   if (kind == Io::Kind::read) (void)choose_range(slot, false);
-  submit(slot, kind, kind == Io::Kind::write && random_.below(8) == 0);
+  submit(slot, kind, kind == Io::Kind::write && !options_.plain && random_.below(8) == 0);
   return true;
 }
 

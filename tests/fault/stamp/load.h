@@ -24,6 +24,7 @@ struct LoadOptions {
   std::size_t depth = 16;
   std::size_t block_size = 4096;
   bool reads_only = false;
+  bool plain = false;  // reads and writes only
 };
 
 struct LoadReport {

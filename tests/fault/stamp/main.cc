@@ -33,8 +33,8 @@ struct Options {
   double hang = 120;
   double interval = 1;
   double settle = 0;
-  bool allow_errors = false, reconnect = false, verify_only = false, power_lost = false,
-       abandon = false;
+  bool plain = false, allow_errors = false, reconnect = false, verify_only = false,
+       power_lost = false, abandon = false;
 };
 
 volatile std::sig_atomic_t stop_asked = 0;
@@ -108,12 +108,12 @@ bool Checker::prepare() {
   }
   for (std::size_t i = 0; i < options_.devices.size(); ++i) {
     const std::string& name = options_.devices[i];
-    auto load =
-        std::make_unique<Load>(*models_[i], LoadOptions{.seed = options_.seed * 1000 + i,
-                                                        .operations = options_.operations,
-                                                        .depth = options_.depth,
-                                                        .block_size = options_.block_size,
-                                                        .reads_only = options_.verify_only});
+    auto load = std::make_unique<Load>(*models_[i], LoadOptions{.seed = options_.seed * 1000 + i,
+                                                                .operations = options_.operations,
+                                                                .depth = options_.depth,
+                                                                .block_size = options_.block_size,
+                                                                .reads_only = options_.verify_only,
+                                                                .plain = options_.plain});
     auto target = name.starts_with("nbd")
                       ? open_nbd_target(name, *load, {.reconnect = options_.reconnect})
                       : open_file_target(name, *load, static_cast<unsigned>(options_.depth));
@@ -277,6 +277,7 @@ int main(int argc, char** argv) {
                  "seconds between the load and the reading of the whole");
   app.add_flag("--allow-errors", options.allow_errors,
                "requests may fail; their fate is unknown then");
+  app.add_flag("--plain", options.plain, "reads and writes only");
   app.add_flag("--reconnect", options.reconnect, "NBD: connect again when the connection is gone");
   app.add_flag("--verify-only", options.verify_only, "only read the whole, with --state");
   app.add_flag("--power-lost", options.power_lost,
