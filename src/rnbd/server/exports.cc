@@ -6,6 +6,8 @@
 #include <variant>
 
 #include "base/log.h"
+#include "base/mutation.h"
+#include "rnbd/server/cache_identity.h"
 #include "rnbd/server/exports_impl.h"
 
 namespace rnbd::server {
@@ -105,6 +107,7 @@ void ExportsImpl::on_request(rtrs::server::Request& request) {
     Mapping* mapping = find_mapping(session_id, device_id);
     if (mapping == nullptr || mapping->state == MappingState::opening)
       return answer(asker, {});  // unknown: 0
+    if (broken(Rule::r7)) return answer(asker, {}), close(*mapping, nullptr);
     close(*mapping, [this, asker] { answer(asker, {}); });
   });
 }
@@ -124,8 +127,10 @@ void ExportsImpl::answer(const Asker& asker, std::error_code error) {
 }
 
 void ExportsImpl::answer_open(const Asker& asker, Mapping& mapping) {
-  const auto response = describe(mapping.volume->device->limits(), mapping.device_id, geometry_);
+  auto response = describe(mapping.volume->device->limits(), mapping.device_id, geometry_);
   if (!response) return answer(asker, response.error());
+  if (mapping.session->rtrs->own_client())
+    response->cache_identity = cache_identity(*mapping.volume, options_.identity);
   loops_[asker.loop]->post([request = asker.request, layout = wire::encode(*response)] {
     request->respond(write_answer(*request, layout));
   });

@@ -15,11 +15,20 @@ namespace rnbd::server {
 
 using wire::AccessMode;
 
+// What a volume's acknowledged writes that are not on stable storage yet live as long as (safety
+// rule R9).
+enum class CacheLife : std::uint8_t {
+  host,     // they are in the page cache, or in a disk that may lose power together with the host
+  process,  // all of the volume is in our memory
+  forever,  // there is nothing to lose
+};
+
 // A device opened for an export, with the identity arbitration goes by (two names of one file are
 // one).
 struct OpenedDevice {
   std::unique_ptr<block::Device> device;
   std::string identity;  // e.g. "dev:ino" of the file, or the block device number
+  CacheLife cache_life = CacheLife::host;
 };
 
 // Finds and opens what a client names. May take its time: it answers from `loop` later.
@@ -54,6 +63,11 @@ struct ExportsOptions {
   std::uint32_t max_devices_per_session = 256;
   bool offer_write_zeroes =
       true;  // false for clients of kernels 5.8 to 5.17, which would misread it
+  // As announced to our own clients (rtrs::server::ServerOptions); zeros: not at all.
+  wire::Extension identity{};
+  // A volume that may have lost writes when the host was rebooted is not opened for writing by a
+  // client that does not know of it: one that is not ours, with a session from before.
+  bool refuse_survivors = true;
 };
 
 // Shared state lives on loops[0]; requests are handled on the loop they arrive on.

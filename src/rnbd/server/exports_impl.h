@@ -65,6 +65,7 @@ class ExportsImpl final : public Exports {
   void open(std::uint64_t session_id, const std::string& name, AccessMode mode, const Asker& asker);
   void opened(std::uint64_t session_id, std::uint32_t device_id, Result<OpenedDevice> result);
   std::error_code admit(Mapping& mapping, const OpenedDevice& opened);
+  bool may_have_lost_writes(const Mapping& mapping, const OpenedDevice& opened) const;
   void adopt(Mapping& mapping, OpenedDevice opened);
   void attach(Mapping& mapping);
   void attached(Mapping& mapping, std::error_code error);

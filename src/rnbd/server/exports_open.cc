@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/log.h"
+#include "base/mutation.h"
 #include "rnbd/server/exports_impl.h"
 
 namespace rnbd::server {
@@ -50,10 +51,28 @@ void ExportsImpl::opened(std::uint64_t session_id, std::uint32_t device_id,
   attach(*mapping);
 }
 
+// Our own clients find out by themselves, see cache_identity().
+bool ExportsImpl::may_have_lost_writes(const Mapping& mapping, const OpenedDevice& opened) const {
+  const rtrs::server::Session& session = *mapping.session->rtrs;
+  return session.survivor() && !session.own_client() && mapping.mode != AccessMode::ro &&
+         opened.device->limits().volatile_cache && options_.refuse_survivors && !broken(Rule::r9);
+}
+
 // May this mapping have this device? Takes the grant when it may.
 std::error_code ExportsImpl::admit(Mapping& mapping, const OpenedDevice& opened) {
   if (auto geometry = describe(opened.device->limits(), 0, geometry_); !geometry)
     return geometry.error();
+  if (may_have_lost_writes(mapping, opened)) {
+    log_error(
+        "<{}@{}>: {} refused: this client's session is from before this host was rebooted, and "
+        "writes "
+        "it had no flush for may be lost. Unmap and map the volume at the client, or set "
+        "after_reboot "
+        "= \"allow\"",
+        printable(mapping.name), printable(mapping.session->rtrs->name()),
+        wire::access_mode_name(mapping.mode));
+    return from_errno(ENXIO);
+  }
   for (const auto& [id, other] : mapping.session->mappings) {
     const bool live =
         other.get() != &mapping && other->granted && other->state != MappingState::closing;

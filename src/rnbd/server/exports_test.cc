@@ -308,6 +308,82 @@ TEST(Exports, ASlowOpenHoldsUpNothingElse) {
   EXPECT_EQ(bench.finish(slow).errno_, 0);
 }
 
+// ---- R9: what a reboot may have cost ----
+
+ExportsOptions with_identity(std::uint8_t instance, std::uint8_t boot) {
+  ExportsOptions options;
+  options.identity.instance.fill(instance);
+  options.identity.boot.fill(boot);
+  return options;
+}
+
+// What the answer to OPEN says of a volume that lives so long.
+std::uint64_t cache_identity_of(const ExportsOptions& options, CacheLife life,
+                                bool volatile_cache = true, bool own = true) {
+  ExportBench bench(options);
+  auto disk = testing::small_disk();
+  disk.cache_life = life;
+  disk.limits.volatile_cache = volatile_cache;
+  bench.add_disk("vol", disk);
+  HandSession& session = bench.session("s");
+  session.own = own;
+  HandRequest& request =
+      bench.finish(bench.start(bench.open_message(session, "vol", AccessMode::rw)));
+  EXPECT_EQ(request.errno_, 0);
+  return wire::parse_open_response(request.reply())->cache_identity;
+}
+
+TEST(Exports, R9_TheCacheIdentityChangesWithWhatTheUnflushedWritesLiveIn) {
+  const auto id = [](std::uint8_t instance, std::uint8_t boot, CacheLife life) {
+    return cache_identity_of(with_identity(instance, boot), life);
+  };
+  EXPECT_NE(id(1, 1, CacheLife::host), 0U);
+  EXPECT_EQ(id(1, 1, CacheLife::host), id(2, 1, CacheLife::host));  // the page cache is still there
+  EXPECT_NE(id(1, 1, CacheLife::host), id(1, 2, CacheLife::host));
+  EXPECT_NE(id(1, 1, CacheLife::process), id(2, 1, CacheLife::process));
+  EXPECT_EQ(id(1, 1, CacheLife::forever), id(2, 2, CacheLife::forever));
+  EXPECT_NE(id(1, 1, CacheLife::forever), 0U);
+}
+
+TEST(Exports, R9_ThereIsNoCacheIdentityWithoutACacheOrAnAnnouncementOrForOthersClients) {
+  EXPECT_EQ(cache_identity_of(with_identity(1, 1), CacheLife::host, false), 0U);
+  EXPECT_NE(cache_identity_of(with_identity(1, 1), CacheLife::process, false), 0U);
+  EXPECT_EQ(cache_identity_of({}, CacheLife::host), 0U);
+  EXPECT_EQ(cache_identity_of(with_identity(1, 1), CacheLife::host, true, false), 0U);
+}
+
+TEST(Exports, R9_AClientFromBeforeARebootIsRefusedAVolumeThatMayHaveLostItsWrites) {
+  ExportBench bench;
+  bench.add_disk("vol");
+  auto safe = testing::small_disk();
+  safe.limits.volatile_cache = false;
+  bench.add_disk("safe", safe);
+  HandSession& session = bench.session("old");
+  session.from_before = true;
+  EXPECT_EQ(bench.open(session, "vol"), -ENXIO);
+  EXPECT_EQ(bench.open(session, "vol", AccessMode::migration), -ENXIO);
+  EXPECT_EQ(bench.opener.open_devices, 0);
+  EXPECT_GE(bench.open(session, "safe"), 0);
+  EXPECT_GE(bench.open(session, "vol", AccessMode::ro), 0);
+  HandSession& fresh = bench.session("new");
+  EXPECT_GE(bench.open(fresh, "vol"), 0);
+}
+
+TEST(Exports, R9_OwnClientsAskThemselvesAndThePolicyMayAllowTheOthers) {
+  ExportBench strict;
+  strict.add_disk("vol");
+  HandSession& own = strict.session("own");
+  own.from_before = own.own = true;
+  EXPECT_GE(strict.open(own, "vol"), 0);
+  ExportsOptions allow;
+  allow.refuse_survivors = false;
+  ExportBench bench(allow);
+  bench.add_disk("vol");
+  HandSession& old = bench.session("old");
+  old.from_before = true;
+  EXPECT_GE(bench.open(old, "vol"), 0);
+}
+
 TEST(Exports, ADeviceWithoutAQueueIsNotOpened) {
   ExportBench bench;
   Disk& disk = bench.add_disk("vol");

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <new>
 
+#include "base/mutation.h"
 #include "rnbd/server/io_plan.h"
 
 namespace rnbd::server {
@@ -116,7 +117,7 @@ void IoHandler::handle(rtrs::server::Request& request, const wire::Io& io) {
 void IoHandler::begin(Operation& operation) {
   ++operation.mapping.inflight;
   operation.done = &IoHandler::on_done;
-  if (block::modifies(operation.plan.op)) {
+  if (block::modifies(operation.plan.op) && !broken(Rule::r3)) {
     operation.range.begin = operation.plan.offset;
     operation.range.end = operation.plan.offset + operation.plan.length;
     operation.range.owner = &operation;
@@ -126,19 +127,24 @@ void IoHandler::begin(Operation& operation) {
   advance(operation);
 }
 
-// Next step: a flush, or the next piece of the request itself.
+// Next step: a flush, or the next piece of the request itself. Nothing is begun for a path that has
+// begun to close, however long the request waited for its turn (R5).
 void IoHandler::advance(Operation& operation) {
   const IoPlan& plan = operation.plan;
   if (operation.step != Step::main || operation.started == plan.length)
     operation.step = plan.after(operation.step);
   if (operation.step == Step::end) return finish(operation);
+  if (operation.carrier.abandoned()) {
+    operation.result = from_errno(ECANCELED);
+    return finish(operation);
+  }
   operation.op = block::Op::flush;
   operation.flags = block::kNoFlags;
   operation.offset = operation.length = 0;
   operation.segments = {};
   operation.result.clear();
   if (operation.step == Step::main) next_piece(operation);
-  if (operation.hardens() &&
+  if (operation.hardens() && !broken(Rule::r10) &&
       operation.mapping.volume->flush_failed.load(std::memory_order_relaxed)) {
     operation.result = from_errno(EIO);
     return finish(operation);
@@ -174,7 +180,7 @@ void IoHandler::finish(Operation& operation) {
   rtrs::server::Request& carrier = operation.carrier;
   const std::error_code error = operation.result;
   if (error) {
-    mapping.errors.add(1);
+    if (!carrier.abandoned()) mapping.errors.add(1);
   } else if (operation.plan.op == block::Op::read) {
     mapping.reads.add(1);
     mapping.read_bytes.add(operation.plan.length);

@@ -41,6 +41,16 @@ class IoHandlerTest : public ::testing::Test {
   wire::Io io(IoOp op, std::uint64_t sector, std::uint32_t length, std::uint32_t flags = 0) const {
     return ExportBench::io(id, op, sector, length, flags);
   }
+  // Its path closes when the first step is at the disk.
+  void expect_stops_after_its_first_step(HandRequest& request) {
+    disk->hold(true);
+    bench.start(request);
+    ASSERT_TRUE(bench.world.run_until([&] { return disk->outstanding == 1; }, 1s));
+    request.path_closes = true;
+    disk->hold(false);
+    EXPECT_EQ(bench.finish(request).errno_, ECANCELED);
+    EXPECT_EQ(disk->seen.size(), 1U);
+  }
   std::string seen() const {
     std::string text;
     for (const auto& request : disk->seen) {
@@ -215,6 +225,39 @@ TEST_F(IoHandlerCases, S18_ErrorsOfTheDeviceReachTheClientAsErrno) {
   }
   disk->fail_next(1, 99999);
   EXPECT_EQ(run(IoOp::read, 0, 512), EIO) << "no such number on the wire";
+}
+
+TEST_F(IoHandlerTest, R5_ARequestOfAClosingPathThatWaitedForItsTurnIsNotRun) {
+  open();
+  disk->hold(true);
+  HandRequest& first = bench.start(bench.io_message(*session, io(IoOp::write, 0, 4096)));
+  ASSERT_TRUE(bench.world.run_until([&] { return disk->outstanding == 1; }, 1s));
+  HandRequest& copy = bench.start(bench.io_message(*session, io(IoOp::write, 0, 4096), 1));
+  bench.world.run_for(1ms);
+  HandRequest& later = bench.start(bench.io_message(*session, io(IoOp::write, 0, 4096)));
+  bench.world.run_for(1ms);
+  copy.path_closes = true;
+  disk->hold(false);
+  EXPECT_EQ(bench.finish(first).errno_, 0);
+  EXPECT_EQ(bench.finish(copy).errno_, ECANCELED);
+  EXPECT_EQ(bench.finish(later).errno_, 0);  // what waited behind it goes on
+  EXPECT_EQ(seen(), "write, write");
+}
+
+TEST_F(IoHandlerTest, R5_OfARequestInPiecesTheRestIsNotRunOnceThePathCloses) {
+  auto options = small_disk();
+  options.limits.max_transfer = 4096;
+  open(options);
+  HandRequest& request = bench.io_message(*session, io(IoOp::write, 0, 16384));
+  expect_stops_after_its_first_step(request);
+}
+
+TEST_F(IoHandlerTest, R5_AFlushThatWouldFollowAWriteIsNotRunOnceThePathCloses) {
+  auto options = small_disk();
+  options.limits.fua = false;
+  open(options);
+  HandRequest& request = bench.io_message(*session, io(IoOp::write, 0, 4096, wire::kIoFua));
+  expect_stops_after_its_first_step(request);
 }
 
 TEST_F(IoHandlerTest, R10_AFailedFlushIsNotForgottenUntilForgiven) {

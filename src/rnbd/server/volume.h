@@ -27,11 +27,13 @@ struct Volume {
       : device(std::move(opened.device)),
         identity(std::move(opened.identity)),
         read_only(read_only_),
+        cache_life(opened.cache_life),
         loops(loop_count) {}
 
   std::unique_ptr<block::Device> device;
   const std::string identity;
   const bool read_only;
+  const CacheLife cache_life;
   RangeOrder order;  // any loop
   // A flush failed: acknowledged writes may be gone, so no later flush may claim success (safety
   // rule R10).

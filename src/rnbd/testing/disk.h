@@ -29,6 +29,7 @@ using fabric::sim::World;
 struct DiskOptions {
   block::Limits limits;
   Duration latency = 200us;  // most
+  server::CacheLife cache_life = server::CacheLife::host;
 };
 
 inline DiskOptions small_disk(std::uint64_t size = 1 << 20) {
@@ -313,6 +314,7 @@ class DiskOpener final : public server::DeviceOpener {
     opened.device =
         std::make_unique<DiskDevice>(*found->second, name, mode == server::AccessMode::ro);
     opened.identity = "disk:" + name;
+    opened.cache_life = found->second->options().cache_life;
     return opened;
   }
 

@@ -15,9 +15,11 @@ class HandSession final : public rtrs::server::Session {
   std::size_t home() const override { return 0; }
   std::uint32_t queue_depth() const override { return 64; }
   bool own_client() const override { return own; }
+  bool survivor() const override { return from_before; }
   void release() override { ++released; }
   int released = 0;
   bool own = false;
+  bool from_before = false;
 
  private:
   std::string name_;

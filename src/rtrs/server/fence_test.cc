@@ -344,6 +344,36 @@ TEST_F(ServerFence, R4_ManyPermitsCollideAtOnce) {
   EXPECT_TRUE(a.all_closed());
 }
 
+// ---- Sessions from before a reboot ----
+
+struct History final : server::SessionHistory {
+  bool known(const Uuid& session) const override { return sessions.contains(session); }
+  void add(const Uuid& session) override { sessions.insert(session); }
+  std::set<Uuid> sessions;
+};
+
+TEST(ServerHistory, R9_AReconnectOfAnUnknownSessionIsASurvivor) {
+  History history;
+  PairOptions options;
+  options.server.history = &history;
+  Pair pair(options);
+  const auto survives = [&](std::uint64_t seed, std::uint16_t recon_cnt) {
+    RawClient client(pair, 2, seed);
+    client.request.recon_cnt = recon_cnt;
+    client.establish();
+    const bool answer = (*pair.store().live().begin())->survivor();
+    client.ends[0]->close();
+    EXPECT_TRUE(pair.world().run_until([&] { return pair.store().live().empty(); }, 5s));
+    return answer;
+  };
+  EXPECT_FALSE(survives(1, 1));
+  EXPECT_EQ(history.sessions.size(), 1U);
+  EXPECT_FALSE(survives(1, 2));  // known by now
+  EXPECT_TRUE(survives(2, 2));
+  EXPECT_TRUE(survives(2, 3));  // being here does not make it known
+  EXPECT_EQ(history.sessions.size(), 1U);
+}
+
 TEST(ServerWithoutIdentity, AnnouncesNothingAndKnowsNoControlMessages) {
   Pair pair;
   RawClient client(pair);

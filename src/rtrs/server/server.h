@@ -19,6 +19,16 @@
 
 namespace rnbd::rtrs::server {
 
+// The sessions there were since the boot of this host, also with earlier server processes. On
+// fabrics[0]'s loop; must not block.
+class SessionHistory {
+ public:
+  virtual ~SessionHistory() = default;
+  // False: a client that reconnects with this session has it since before the boot.
+  virtual bool known(const Uuid& session) const = 0;
+  virtual void add(const Uuid& session) = 0;
+};
+
 struct ServerOptions {
   std::uint32_t queue_depth = 512;        // 2..65535, with max_chunk_size within 28 bits together
   std::uint32_t max_chunk_size = 131072;  // bytes, power of two, at least 8192
@@ -28,6 +38,7 @@ struct ServerOptions {
   // What our own clients know this process and its kernel by. Zeros: nothing is announced, and the
   // server is what a kernel server is.
   wire::Extension identity{};
+  SessionHistory* history = nullptr;  // borrowed; without one there are no survivors
   Duration handshake_timeout = std::chrono::seconds(5);  // from first connection to info request
   std::uint32_t max_sessions = 256;
   std::uint32_t max_paths_per_session = 16;
@@ -84,6 +95,8 @@ class Session {
   virtual std::uint64_t id() const = 0;         // any thread, constant, never reused by this server
   virtual std::size_t home() const = 0;         // index of the home loop
   virtual std::uint32_t queue_depth() const = 0;
+  // Any thread: its client has it since before this host was rebooted, see SessionHistory.
+  virtual bool survivor() const = 0;
   virtual bool own_client() const = 0;  // any thread: the client is one of ours
   // The handler's answer to on_session_closed: nothing of it refers to this session any more.
   virtual void release() = 0;

@@ -107,8 +107,11 @@ Result<SessionImpl*> ServerImpl::find_or_create_session(const wire::ConnectReque
   if (sessions_.size() >= options_.max_sessions) return fail_errno(EUSERS);
   const std::uint64_t id = ++last_session_id_;
   const PathLoops loops{.fabrics = fabrics_, .home = id % fabrics_.size()};
-  auto session = std::make_unique<SessionImpl>(
-      loops, options_, handler_, static_cast<SessionOwner&>(*this), id, request.paths_uuid);
+  const bool survivor = request.recon_cnt >= 2 && options_.history != nullptr &&
+                        !options_.history->known(request.paths_uuid);
+  auto session =
+      std::make_unique<SessionImpl>(loops, options_, handler_, static_cast<SessionOwner&>(*this),
+                                    id, request.paths_uuid, survivor);
   return sessions_.emplace(request.paths_uuid, std::move(session)).first->second.get();
 }
 

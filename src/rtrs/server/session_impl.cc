@@ -56,6 +56,7 @@ std::error_code SessionImpl::claim_name(Path&, const std::string& name) {
 void SessionImpl::on_path_connected(Path&) {
   if (opened_) return;
   opened_ = true;
+  if (options_.history != nullptr && !survivor_) options_.history->add(uuid_);
   loops_.of(0).loop().post([this] { requests_.on_session_opened(*this); });
 }
 

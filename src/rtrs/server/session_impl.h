@@ -25,13 +25,14 @@ class SessionOwner {
 class SessionImpl final : public Session, private PathHandler {
  public:
   SessionImpl(const PathLoops& loops, const ServerOptions& options, RequestHandler& requests,
-              SessionOwner& owner, std::uint64_t id, const Uuid& uuid)
+              SessionOwner& owner, std::uint64_t id, const Uuid& uuid, bool survivor)
       : loops_(loops),
         options_(options),
         requests_(requests),
         owner_(owner),
         id_(id),
         uuid_(uuid),
+        survivor_(survivor),
         shared_(options.queue_depth) {}
 
   const std::string& name() const override {
@@ -40,6 +41,7 @@ class SessionImpl final : public Session, private PathHandler {
   std::uint64_t id() const override { return id_; }
   std::size_t home() const override { return loops_.home; }
   std::uint32_t queue_depth() const override { return options_.queue_depth; }
+  bool survivor() const override { return survivor_; }
   bool own_client() const override { return shared_.own_client.load(std::memory_order_acquire); }
   void release() override;
 
@@ -82,6 +84,7 @@ class SessionImpl final : public Session, private PathHandler {
   SessionOwner& owner_;
   const std::uint64_t id_;
   const Uuid uuid_;
+  const bool survivor_;
   std::string name_;
   bool opened_ = false;  // the handler knows it
   bool ending_ = false;
