@@ -56,6 +56,8 @@ struct ServerConfig {
   std::uint64_t max_devices_per_session = 256;
   Duration handshake_timeout = std::chrono::seconds(5);
   bool offer_write_zeroes = true;
+  std::string after_reboot = "refuse";  // refuse, allow
+  std::string state_dir{};
   std::string admin_socket{};
   std::string admin_group{};
   NetworkConfig network;

@@ -80,6 +80,16 @@ Section server_section(ServerConfig& server) {
        Time{&server.handshake_timeout, 100ms, 10min}},
       {"offer_write_zeroes", "false for clients with kernels 5.8 to 5.17, which would misread it",
        Flag{&server.offer_write_zeroes}},
+      {"after_reboot",
+       "clients of the kernel that were connected before this host was rebooted: refuse: they do "
+       "not "
+       "get back a volume that may have lost writes, until it is unmapped and mapped anew; allow: "
+       "they go on",
+       Choice{&server.after_reboot, {"refuse", "allow"}}},
+      {"state_dir",
+       "remembers the clients of this boot; must outlive a reboot; empty: /var/lib/rnbd, or the "
+       "directory of the admin socket where that is another than usual",
+       Text{&server.state_dir}},
       {"admin_socket",
        "socket for the rnbd command; empty: /run/rnbd/server.sock, or one in $XDG_RUNTIME_DIR/rnbd",
        Text{&server.admin_socket}},

@@ -25,8 +25,9 @@ class DeviceView final : public block::Device {
   std::shared_ptr<block::Device> device_;
 };
 
-server::OpenedDevice view_of(std::shared_ptr<block::Device> device, std::string identity) {
-  return {std::make_unique<DeviceView>(std::move(device)), std::move(identity)};
+server::OpenedDevice view_of(std::shared_ptr<block::Device> device, std::string identity,
+                             server::CacheLife cache_life) {
+  return {std::make_unique<DeviceView>(std::move(device)), std::move(identity), cache_life};
 }
 
 // As a client may write it: leading and doubled slashes do not count.
@@ -92,7 +93,9 @@ Result<server::OpenedDevice> ExportOpener::open_export(const ExportConfig& entry
   if (entry.backend != "file") {
     auto device = made_device(entry);
     if (!device) return fail(device.error());
-    return view_of(std::move(*device), entry.backend + ":" + entry.name);
+    return view_of(
+        std::move(*device), entry.backend + ":" + entry.name,
+        entry.backend == "memory" ? server::CacheLife::process : server::CacheLife::forever);
   }
   auto file = resolve_configured(entry.file);
   if (!file) return fail(file.error());
@@ -117,7 +120,7 @@ Result<server::OpenedDevice> ExportOpener::open_file(ResolvedFile file, const st
     known = device;
   }
   std::erase_if(files_, [](const auto& entry) { return entry.second.expired(); });
-  return view_of(std::move(device), file.identity);
+  return view_of(std::move(device), file.identity, server::CacheLife::host);
 }
 
 // Memory and null exports are made when first opened, and then stay: what was written to memory is

@@ -12,6 +12,7 @@
 #include "daemon/admin/runtime.h"
 #include "daemon/reactors.h"
 #include "daemon/server/export_opener.h"
+#include "daemon/server/session_history.h"
 #include "rnbd/server/exports.h"
 #include "rtrs/server/server.h"
 
@@ -131,9 +132,28 @@ class ServerDaemon::Impl {
     return {};
   }
 
+  // Beside the admin socket where that is not where it usually is; else where it outlives a reboot.
+  std::string state_dir() const {
+    if (!config_.state_dir.empty()) return config_.state_dir;
+    if (config_.admin_socket.empty() && runtime_dir() == "/run/rnbd") return "/var/lib/rnbd";
+    const std::string& socket =
+        config_.admin_socket.empty() ? default_server_socket() : config_.admin_socket;
+    const std::string directory = std::filesystem::path(socket).parent_path();
+    return directory.empty() ? "." : directory;
+  }
+
   Outcome<void> serve() {
     auto options = server_options(config_);
+    options.identity.instance = random_.uuid();
+    options.identity.boot = boot_id();
+    if (auto error = make_directory(state_dir(), 0700))
+      log_warning("cannot make {}: {}", state_dir(), error.message());
+    history_ = std::make_unique<SessionHistoryFile>(state_dir() + "/server-sessions.json",
+                                                    options.identity.boot);
+    options.history = history_.get();
     server::ExportsOptions exports;
+    exports.identity = options.identity;
+    exports.refuse_survivors = config_.after_reboot == "refuse";
     exports.max_devices_per_session = static_cast<std::uint32_t>(config_.max_devices_per_session);
     exports.offer_write_zeroes = config_.offer_write_zeroes;
     exports_ = server::Exports::create(reactors_->loops(), *opener_,
@@ -260,6 +280,7 @@ class ServerDaemon::Impl {
   std::unique_ptr<Reactors> reactors_;
   std::unique_ptr<ExportOpener> opener_;
   std::unique_ptr<server::Exports> exports_;
+  std::unique_ptr<SessionHistoryFile> history_;
   std::unique_ptr<rtrs::server::Server> server_;
   std::vector<std::string> listening_;
   std::string admin_path_;
