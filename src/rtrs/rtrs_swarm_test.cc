@@ -39,6 +39,7 @@ PairOptions random_options(std::uint64_t seed) {
   options.session.reconnect_delay_max = 200ms;
   options.client_fabric.remote_invalidate = random.below(2) == 0;
   options.server_fabric.gates = random.below(4) != 0;
+  options.server_fabric.keyed_gates = random.below(4) == 0;
   return options;
 }
 

@@ -51,6 +51,7 @@ struct Shape {
   std::size_t server_loops;
   std::uint32_t queue_depth;
   std::uint32_t poll_connections = 0;
+  bool keyed_gates = false;
 };
 class Shapes : public ::testing::TestWithParam<Shape> {};
 
@@ -60,6 +61,7 @@ TEST_P(Shapes, EveryLaneReadsAndWritesAtFullDepth) {
   options.server_loops = GetParam().server_loops;
   options.server.queue_depth = GetParam().queue_depth;
   options.session.poll_connections = GetParam().poll_connections;
+  options.server_fabric.keyed_gates = GetParam().keyed_gates;
   Pair pair(options);
   ASSERT_TRUE(pair.open());
   constexpr std::size_t kBlock = 512;
@@ -97,7 +99,9 @@ TEST_P(Shapes, EveryLaneReadsAndWritesAtFullDepth) {
 INSTANTIATE_TEST_SUITE_P(All, Shapes,
                          ::testing::Values(Shape{1, 1, 16}, Shape{1, 1, 2}, Shape{1, 1, 3},
                                            Shape{2, 1, 3}, Shape{1, 3, 100}, Shape{4, 1, 100},
-                                           Shape{3, 4, 300}, Shape{4, 3, 512}, Shape{2, 2, 16, 2}));
+                                           Shape{3, 4, 300}, Shape{4, 3, 512}, Shape{2, 2, 16, 2},
+                                           Shape{1, 1, 2, 0, true}, Shape{3, 4, 64, 0, true},
+                                           Shape{4, 3, 512, 0, true}));
 
 TEST(Session, EverySizeArrivesWholeAndNothingElseIsTouched) {
   Pair pair;

@@ -140,6 +140,31 @@ TEST(Takeover, R16_EveryPathOfThePredecessorIsProvenNotJustTheFirst) {
   EXPECT_EQ(successor.running_at_connect, 0U);
 }
 
+// A server of ours is asked (F0), so a path that is gone for good does not keep the successor
+// waiting; and the answer comes when what the predecessor had running there has ended.
+TEST(Takeover, R16_R12_F0_APathThatIsGoneForGoodIsFencedOverAnother) {
+  auto options = two_paths();
+  options.server.identity = {.features = wire::kFeatureFence, .instance = {1}, .boot = {2}};
+  Pair pair(options);
+  ASSERT_TRUE(pair.open());
+  Io one(Direction::write, 0, 100, 0, 5'000'000), other(Direction::write, 4096, 100, 0, 5'000'000);
+  pair.submit(one);
+  pair.submit(other);
+  pair.world().run_for(1ms);
+  const auto identity = pair.session().identity();
+  pair.link(1).black_hole();
+  die(pair, Host::Death::noticed);
+  ASSERT_EQ(pair.store().running(), 2U);
+  Successor successor(pair, identity);
+  successor.open();
+  pair.world().run_for(3s);
+  EXPECT_EQ(successor.connects, 0);
+  ASSERT_TRUE(pair.world().run_until([&] { return successor.connects == 1; }, 10s));
+  EXPECT_EQ(successor.running_at_connect, 0U);
+  Io io(Direction::read, 0, 100);
+  EXPECT_FALSE(successor.run(io));
+}
+
 TEST(Takeover, R16_AServerThatKnowsNothingOfTheSessionEstablishesItNewly) {
   Pair pair(two_paths());
   ASSERT_TRUE(pair.open());

@@ -220,6 +220,7 @@ void ClientImpl::go_on() {
 
 void ClientImpl::on_session_unfenced() {
   if (link_ == Link::ready) link_ = Link::fencing;
+  ++connect_count_;  // a greeting under way will be made anew
   each_device([](RemoteDeviceImpl& device) { device.on_path_unfenced(); });
   packets_timer_.disarm();
   close_old_ids();

@@ -168,6 +168,11 @@ void IoHandler::next_piece(Operation& operation) {
 
 void IoHandler::on_done(block::Request& request) {
   Operation& operation = static_cast<Operation&>(request);
+  // A failure is told to one of the flushes that run: the others do not vouch for anything either.
+  if (!operation.result && operation.hardens() && !broken(Rule::r10) &&
+      operation.mapping.volume->flush_failed.load(std::memory_order_relaxed)) {
+    operation.result = from_errno(EIO);
+  }
   if (!operation.result) return operation.handler.advance(operation);
   if (operation.hardens() && taints(operation.result)) {
     operation.mapping.volume->flush_failed.store(true, std::memory_order_relaxed);

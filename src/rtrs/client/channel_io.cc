@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "base/mutation.h"
 #include "rtrs/client/channel.h"
 
 namespace rnbd::rtrs::client {
@@ -149,7 +150,7 @@ void Channel::on_response(std::uint32_t immediate, std::span<const std::byte> ke
   entry.exposed = false;
   entry.answered = true;
   entry.error = response.error;
-  if (entry.sent) finish(permit);
+  if (entry.sent || broken(Rule::r14)) finish(permit);
 }
 
 void Channel::finish(std::uint32_t permit) {

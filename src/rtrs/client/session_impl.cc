@@ -9,6 +9,9 @@
 namespace rnbd::rtrs::client {
 namespace {
 
+// Attempts of a predecessor that may not have reached its disk. A fence covers them too.
+constexpr std::uint16_t kReconnectsUnsaved = 1000;
+
 bool same_end(const fabric::Address& one, const fabric::Address& other) {
   return one.to_string_with_port() == other.to_string_with_port() &&
          one.transport() == other.transport();
@@ -102,7 +105,8 @@ PathOptions SessionImpl::path_options(const fabric::PathAddress& address, bool f
           .paths_uuid = uuid_,
           .sess_uuid = old != nullptr ? old->uuid : random_.uuid(),
           .first_conn = old != nullptr || (first && !options_.resume),
-          .reconnects = old != nullptr ? old->reconnects : std::uint16_t{0},
+          .reconnects = static_cast<std::uint16_t>(
+              old != nullptr ? old->reconnects + kReconnectsUnsaved : 0),
           .heartbeat = options_.heartbeat,
           .fast_heartbeat = options_.fast_heartbeat,
           .connect_timeout = options_.connect_timeout,
@@ -246,6 +250,11 @@ void SessionImpl::report_connected() {
   new_loss_ = false;
   unfenced_told_ = !fencing_.empty();
   handler_.on_session_connected();
+}
+
+void SessionImpl::declare_fenced() {
+  unfenced_told_ = false;  // by whom we need not tell
+  fencing_.proven_all();
 }
 
 void SessionImpl::on_fenced(LossId loss) {

@@ -28,7 +28,7 @@ class SessionImpl final : public Session, private PathHandler, private FencingHa
   SessionIdentity identity() const override;
   std::optional<wire::Extension> server_identity() const override { return server_; }
   bool fenced() const override { return fencing_.empty(); }
-  void declare_fenced() override { fencing_.proven_all(); }
+  void declare_fenced() override;
 
   using Done = std::function<void(std::error_code)>;
   void add_path(const fabric::PathAddress& address, Done done) override;

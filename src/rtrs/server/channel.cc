@@ -36,10 +36,14 @@ Channel::Channel(fabric::Fabric& fabric, std::size_t loop_index, std::uint16_t c
       can_invalidate_(shared.domain->capabilities().send_invalidate),
       heartbeat_(fabric.loop(), shared.options.heartbeat, *this) {}
 
+// Where gates have keys, one is opened, too.
+std::uint32_t Channel::items_per_response() const { return kItemsPerResponse + (keyed() ? 1 : 0); }
+
 void Channel::accept() {
   const std::uint32_t depth = shared_.options.queue_depth;
-  credits_ = kItemsPerResponse * std::min(depth, kResponsesQueuedMax);
-  const fabric::ConnectionOptions options{.send_depth = credits_ + kHeartbeatsPostedMax + 1,
+  credits_ = items_per_response() * std::min(depth, kResponsesQueuedMax);
+  const std::uint32_t gates = keyed() ? depth : 0;  // being shut, or opened for the first time
+  const fabric::ConnectionOptions options{.send_depth = credits_ + gates + kHeartbeatsPostedMax + 1,
                                           .receive_depth = depth + kSpareReceives + 1};
   std::array<std::byte, sizeof(wire::layout::ConnectResponse) + sizeof(wire::layout::Extension)>
       answer;
@@ -47,7 +51,8 @@ void Channel::accept() {
       answer, wire::encode_connect_accept(
                   {.queue_depth = static_cast<std::uint16_t>(depth),
                    .max_io_size = shared_.options.max_chunk_size - shared_.options.header_size,
-                   .max_hdr_size = shared_.options.header_size}));
+                   .max_hdr_size = shared_.options.header_size,
+                   .new_rkey = keyed()}));
   if (cid_ == 0 && announced(shared_.options)) {
     size += wire::store(std::span(answer).subspan(size),
                         wire::encode_extension(shared_.options.identity));
@@ -74,7 +79,8 @@ bool Channel::post_receives() {
 void Channel::send_info_response(std::vector<std::byte> bytes) {
   if (closing_) return;
   heartbeat_.start();
-  info_response_ = std::move(bytes);
+  info_response_ = keyed() ? open_all_chunks() : std::move(bytes);
+  if (closing_) return;
   const iovec local{info_response_.data(), info_response_.size()};
   const fabric::Work work{
       .op = fabric::Work::Op::send, .local = {&local, 1}, .cookie = kInfoSentCookie};
@@ -175,7 +181,7 @@ void Channel::on_receive(const fabric::ReceiveEvent& event) {
 void Channel::on_immediate(std::uint32_t immediate) {
   switch (wire::immediate_type(immediate)) {
     case wire::ImmediateType::io_request:
-      return on_request(immediate);
+      return keyed() ? on_keyed_request(immediate) : on_request(immediate);
     case wire::ImmediateType::heartbeat:
       if (cid_ == 0) queue_heartbeat(wire::kHeartbeatAckImmediate);
       return;
@@ -313,7 +319,7 @@ void Channel::respond(RequestImpl& request, int error) {
 }
 
 void Channel::post_waiting() {
-  while (!closing_ && !waiting_.empty() && credits_ >= kItemsPerResponse)
+  while (!closing_ && !waiting_.empty() && credits_ >= items_per_response())
     post_response(waiting_.pop_front());
 }
 
@@ -336,9 +342,10 @@ void Channel::post_response(RequestImpl& request) {
   answer.immediate = wire::encode_response(request.chunk_, request.error_, invalidate);
   answer.cookie = items;
 
-  credits_ -= items;
+  credits_ -= keyed() ? items + 1 : items;
   release(request);  // before the answer, as the client may use it right after
-  if (auto error = connection_->post(std::span(batch).first(items))) fail(error);
+  const auto work = std::span(batch).first(items);
+  if (auto error = keyed() ? post_keyed(work, request) : connection_->post(work)) fail(error);
 }
 
 void Channel::on_done(std::uint64_t cookie, std::error_code error) {
@@ -351,6 +358,14 @@ void Channel::on_done(std::uint64_t cookie, std::error_code error) {
       heartbeat_waits_ = false;
       post_heartbeat(wire::kHeartbeatImmediate);
     }
+  } else if ((cookie & kKindMask) == kShutCookie) {
+    if (!error && !closing_) on_request(static_cast<std::uint32_t>(cookie));
+  } else if ((cookie & kKindMask) == kOpenedCookie) {
+    on_chunk_opened(static_cast<std::uint32_t>(cookie));
+  } else if ((cookie & kKindMask) == kAnswerCookie) {
+    credits_ += cookie & ((1U << kChunkShift) - 1);
+    on_chunk_opened(static_cast<std::uint32_t>(cookie) >> kChunkShift);
+    post_waiting();
   } else if (cookie != kInfoSentCookie) {
     credits_ += static_cast<std::uint32_t>(cookie);
     post_waiting();

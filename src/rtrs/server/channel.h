@@ -74,10 +74,30 @@ class Channel final : private fabric::ConnectionHandler,
   void run(RequestImpl& request);
   void run_granted(std::uint32_t permit);
   void run_control(RequestImpl& request);
+  std::uint32_t items_per_response() const;
   void post_response(RequestImpl& request);
+
+  // channel_gates.cc: where gates have keys.
+  bool keyed() const { return shared_.chunk_gates != nullptr; }
+  void on_keyed_request(std::uint32_t immediate);
+  void shut_chunk(std::uint32_t immediate);
+  void on_chunk_opened(std::uint32_t chunk);
+  void on_chunk_ours(std::uint32_t immediate);
+  Result<fabric::RemoteSpan> open_chunk(std::uint32_t chunk, std::uint64_t cookie);
+  std::error_code post_keyed(std::span<const fabric::Work> batch, RequestImpl& request);
+  std::vector<std::byte> open_all_chunks();
+
   void post_waiting();
   void queue_heartbeat(std::uint32_t immediate);
   void post_heartbeat(std::uint32_t immediate);
+
+  // Cookies of gates being moved, and of answers behind one: with the immediate, the chunk, or the
+  // chunk and how many items the answer stands for.
+  static constexpr std::uint64_t kKindMask = std::uint64_t{0xff} << 32;
+  static constexpr std::uint64_t kShutCookie = std::uint64_t{4} << 32;
+  static constexpr std::uint64_t kOpenedCookie = std::uint64_t{5} << 32;
+  static constexpr std::uint64_t kAnswerCookie = std::uint64_t{6} << 32;
+  static constexpr unsigned kChunkShift = 8;
 
   template <class Call>
   void tell(Call call) {

@@ -24,6 +24,8 @@ class Chunks {
     return memory_->remote(0, std::size_t{count_} * chunk_size_);
   }
 
+  fabric::Memory& memory() { return *memory_; }
+
   // Whether the client may write there.
   void set_gate(std::uint32_t chunk, bool open) { memory_->set_gate(chunk, open); }
 

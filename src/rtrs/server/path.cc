@@ -38,6 +38,8 @@ Result<std::unique_ptr<Path>> Path::create(const PathLoops& loops, const ServerO
       new Path(loops, options, requests, session, of_session, handler, request, first));
   path->shared_.domain = std::move(*domain);
   path->shared_.chunks = std::move(*chunks);
+  if (path->shared_.domain->capabilities().keyed_gates)
+    path->shared_.chunk_gates = std::make_unique<ChunkGates>(options.queue_depth);
   return path;
 }
 
@@ -62,6 +64,7 @@ void Path::add_connection(const wire::ConnectRequest& request,
   channel = std::make_unique<Channel>(loops_.of(request.cid), loops_.index_of(request.cid),
                                       request.cid, shared_, loops_.control(),
                                       static_cast<ChannelHandler&>(*this), std::move(incoming));
+  shared_.channels[request.cid] = channel.get();
   ++opened_;
   command(*channel, [](Channel& self) { self.accept(); });
 }

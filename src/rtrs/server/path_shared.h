@@ -8,6 +8,7 @@
 
 #include "rtrs/counters.h"
 #include "rtrs/server/accept_gate.h"
+#include "rtrs/server/chunk_gates.h"
 #include "rtrs/server/chunks.h"
 #include "rtrs/server/permits.h"
 #include "rtrs/server/request_impl.h"
@@ -22,6 +23,8 @@ struct SessionShared {
   std::atomic<bool> own_client{false};  // it has said hello
 };
 
+class Channel;
+
 struct PathShared {
   PathShared(const ServerOptions& server_options, RequestHandler& request_handler, Session& owner,
              SessionShared& of_session, std::uint16_t cid_num)
@@ -30,7 +33,8 @@ struct PathShared {
         session(owner),
         session_shared(of_session),
         connections(cid_num),
-        counters(std::make_unique<ChannelCounters[]>(cid_num)) {}
+        counters(std::make_unique<ChannelCounters[]>(cid_num)),
+        channels(std::make_unique<Channel*[]>(cid_num)) {}
 
   const ServerOptions& options;
   RequestHandler& handler;
@@ -41,7 +45,9 @@ struct PathShared {
   std::unique_ptr<ChannelCounters[]> counters;  // by cid
   std::unique_ptr<fabric::Domain> domain;
   std::unique_ptr<Chunks> chunks;
-  std::unique_ptr<RequestPool> requests;  // there before the gate opens
+  std::unique_ptr<ChunkGates> chunk_gates;  // null: gates have no keys
+  std::unique_ptr<Channel*[]> channels;     // by cid, each from before its first request on
+  std::unique_ptr<RequestPool> requests;    // there before the gate opens
 };
 
 }  // namespace rnbd::rtrs::server

@@ -30,6 +30,7 @@ class RequestImpl final : public Request, public ListNode {
   bool has_target_ = false;
   bool need_invalidate_ = false;
   wire::Descriptor target_;
+  wire::layout::RkeyResponse key_message_;
   std::array<std::byte, kUsualMessage> message_copy_;
 };
 

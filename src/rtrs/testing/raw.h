@@ -80,7 +80,7 @@ class RawEnd final : public fabric::ConnectionHandler {
   void on_receive(const fabric::ReceiveEvent& event) override {
     using Kind = fabric::ReceiveEvent::Kind;
     if (event.kind == Kind::flushed) return;
-    if (event.kind == Kind::send) sends.emplace_back(event.bytes.begin(), event.bytes.end());
+    if (event.kind != Kind::immediate) sends.emplace_back(event.bytes.begin(), event.bytes.end());
     if (event.kind != Kind::send) immediates.push_back(event.immediate);
     if (event.invalidated_key != 0) invalidated.push_back(event.invalidated_key);
     connection->post_receive(buffers[event.cookie], event.cookie);
