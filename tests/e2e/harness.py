@@ -140,6 +140,7 @@ class EndToEnd(unittest.TestCase):
     transport = "tcp"
 
     def setUp(self):
+        self.prefixes = {}  # program: words before it, as "ip netns exec NAME"
         self.dir = Path(tempfile.mkdtemp(prefix="rnbd-e2e-"))
         os.chdir(self.dir)  # where tools may drop their own files
         self.volumes = self.dir / "volumes"
@@ -175,11 +176,11 @@ class EndToEnd(unittest.TestCase):
             f.truncate(size)
         return path
 
-    def start_server(self, extra="", exports=""):
+    def start_server(self, extra="", exports="", listen='["ip:127.0.0.1"]'):
         """Starts rnbd-server over self.volumes; `extra` are more lines of [server]."""
         config = self.dir / "server.toml"
         listen = (f'listen = []\nunix_listen = "{self.dir}/rnbd.sock"\n' if self.transport == "unix"
-                  else 'listen = ["ip:127.0.0.1"]\n')
+                  else f'listen = {listen}\n')
         config.write_text(f'[server]\nport_nr = {self.port}\n{listen}dev_search_path = "{self.volumes}"\n'
                           f'admin_socket = "{self.dir}/server-admin.sock"\n{extra}\n{exports}')
         self.server = self._start("rnbd-server", config, self.dir / "server-admin.sock")
@@ -197,12 +198,13 @@ class EndToEnd(unittest.TestCase):
         return client
 
     def _start(self, program, config, socket_path, name=None):
-        daemon = Daemon(name or program, [BIN / program, "--config", config], self.dir / f"{name or program}.log")
+        daemon = Daemon(name or program, [*self.prefixes.get(program, []), BIN / program, "--config", config],
+                        self.dir / f"{name or program}.log")
         self.daemons.append(daemon)
 
         def ready():
             if not daemon.alive():
-                raise AssertionError(f"{program} did not start:\n{daemon.text()}")
+                raise AssertionError(f"{program} did not start (status {daemon.process.returncode}):\n{daemon.text()}")
             return self.rnbd("ping", socket=socket_path, check=False).returncode == 0
 
         wait_until(ready, f"{program} to answer")

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <optional>
 
+#include "app/cli/change.h"
 #include "base/log.h"
 #include "daemon/admin/suggest.h"
 #include "daemon/admin/units.h"
@@ -25,10 +26,22 @@ struct Word {
 };
 
 constexpr std::array kVerbs{
-    Word<Verb>{"map", Verb::map},   Word<Verb>{"unmap", Verb::unmap},
-    Word<Verb>{"list", Verb::list}, Word<Verb>{"show", Verb::show},
-    Word<Verb>{"ping", Verb::ping}, Word<Verb>{"demo", Verb::demo},
-    Word<Verb>{"help", Verb::help}, Word<Verb>{"version", Verb::version},
+    Word<Verb>{"map", Verb::map},
+    Word<Verb>{"unmap", Verb::unmap},
+    Word<Verb>{"list", Verb::list},
+    Word<Verb>{"show", Verb::show},
+    Word<Verb>{"ping", Verb::ping},
+    Word<Verb>{"demo", Verb::demo},
+    Word<Verb>{"help", Verb::help},
+    Word<Verb>{"version", Verb::version},
+    Word<Verb>{"add", Verb::add},
+    Word<Verb>{"remove", Verb::remove},
+    Word<Verb>{"delete", Verb::remove},
+    Word<Verb>{"del", Verb::remove},
+    Word<Verb>{"disconnect", Verb::disconnect},
+    Word<Verb>{"dis", Verb::disconnect},
+    Word<Verb>{"reconnect", Verb::reconnect},
+    Word<Verb>{"set", Verb::set},
 };
 constexpr std::array kSides{
     Word<Side>{"client", Side::client}, Word<Side>{"clt", Side::client},
@@ -141,6 +154,10 @@ class Parser {
           target && command_.target == Target::any && command_.verb == Verb::list)
         return void(command_.target = *target), Outcome<void>{};
     }
+    // "add path …" is "path add …".
+    if (is_change(command_.verb) && command_.words.empty() && command_.target == Target::any)
+      if (auto target = find(kTargets, word))
+        return void(command_.target = *target), Outcome<void>{};
     command_.words.push_back(word);
     return {};
   }

@@ -12,7 +12,21 @@
 
 namespace rnbd::cli {
 
-enum class Verb { map, unmap, list, show, ping, demo, help, version };
+enum class Verb {
+  map,
+  unmap,
+  list,
+  show,
+  ping,
+  add,
+  remove,
+  disconnect,
+  reconnect,
+  set,
+  demo,
+  help,
+  version
+};
 enum class Side { any, client, server };
 enum class Target { any, device, session, path };
 enum class Output { table, json, csv, xml };

@@ -120,5 +120,16 @@ TEST(TargetWords, WhateverMapsUnmaps) {
   EXPECT_FALSE(parse_target_words({}, "me", 4));
 }
 
+TEST(Command, ChangesMayNameTheirTargetBeforeOrAfterTheVerb) {
+  for (const Words& words : {Words{"add", "path", "s", "p"}, Words{"path", "add", "s", "p"},
+                             Words{"add", "s", "p"}, Words{"client", "path", "add", "s", "p"}}) {
+    EXPECT_EQ(parsed(words).verb, Verb::add);
+    EXPECT_EQ(parsed(words).words, (Words{"s", "p"}));
+  }
+  EXPECT_EQ(parsed({"delete", "path", "s", "p"}).verb, Verb::remove);
+  EXPECT_EQ(parsed({"session", "disconnect", "s"}).words, Words{"s"});
+  EXPECT_NE(refused({"reconect", "s"}).find("'reconnect'"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace rnbd::cli

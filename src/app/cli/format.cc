@@ -107,7 +107,33 @@ void line(std::string& text, std::string_view name, const std::string& value) {
     text += fmt::format("{:<20} {}\n", fmt::format("{}:", name), printable(value));
 }
 
+std::string time_text(std::uint64_t us) {
+  return daemon::format_duration(std::chrono::microseconds(us));
+}
+
+std::uint64_t whole_ms(std::uint64_t us) { return us / 1000 * 1000; }
+
+std::string state_text(const daemon::PathView& path) {
+  return path.slow ? path.state + ", slow" : path.state;
+}
+
+std::string failover_text(const daemon::SessionView& session, bool exact) {
+  if (session.failover == "immediate" && !exact) return "immediate, UNSAFE";
+  return or_dash(session.failover);
+}
+
 }  // namespace
+
+std::string warnings(const std::vector<daemon::SessionView>& sessions) {
+  std::string text;
+  for (const auto& s : sessions)
+    if (s.failover == "immediate")
+      text += fmt::format(
+          "WARNING: session {} has failover=immediate: when a path is lost, a delayed copy of a "
+          "write may undo a newer one, silently\n",
+          printable(s.name));
+  return text;
+}
 
 Table device_table(const std::vector<daemon::DeviceView>& devices, bool exact) {
   Table table{"device",
@@ -138,7 +164,9 @@ Table session_table(const std::vector<daemon::SessionView>& sessions, bool exact
                {"MAX IO", true},
                {"READ", true},
                {"WRITTEN", true},
-               {"INFLIGHT", true}},
+               {"INFLIGHT", true},
+               {"POLICY"},
+               {"FAILOVER"}},
               {}};
   for (const auto& s : sessions) {
     std::uint64_t read = 0, written = 0, inflight = 0;
@@ -150,7 +178,7 @@ Table session_table(const std::vector<daemon::SessionView>& sessions, bool exact
     table.rows.push_back({printable(s.name), s.state, std::to_string(s.paths.size()),
                           std::to_string(s.queue_depth), size_text(s.max_io_size, exact),
                           size_text(read, exact), size_text(written, exact),
-                          std::to_string(inflight)});
+                          std::to_string(inflight), or_dash(s.policy), failover_text(s, exact)});
   }
   return table;
 }
@@ -158,9 +186,12 @@ Table session_table(const std::vector<daemon::SessionView>& sessions, bool exact
 Table path_table(const std::vector<daemon::SessionView>& sessions, bool exact) {
   Table table{"path",
               {{"SESSION"},
+               {"NO", true},
                {"PATH"},
                {"STATE"},
+               {"FENCED"},
                {"FABRIC"},
+               {"LATENCY", true},
                {"READ", true},
                {"WRITTEN", true},
                {"INFLIGHT", true},
@@ -169,11 +200,12 @@ Table path_table(const std::vector<daemon::SessionView>& sessions, bool exact) {
               {}};
   for (const auto& s : sessions)
     for (const auto& p : s.paths)
-      table.rows.push_back({printable(s.name), or_dash(p.name), p.state,
-                            p.device.empty() ? or_dash(p.fabric) : p.device,
-                            size_text(p.read_bytes, exact), size_text(p.write_bytes, exact),
-                            std::to_string(p.inflight), std::to_string(p.reconnects),
-                            or_dash(p.error)});
+      table.rows.push_back(
+          {printable(s.name), std::to_string(p.number), or_dash(p.name), state_text(p),
+           p.fenced ? "yes" : "waiting", p.device.empty() ? or_dash(p.fabric) : p.device,
+           exact ? std::to_string(p.latency_us) : time_text(p.latency_us),
+           size_text(p.read_bytes, exact), size_text(p.write_bytes, exact),
+           std::to_string(p.inflight), std::to_string(p.reconnects), or_dash(p.error)});
   return table;
 }
 
@@ -232,6 +264,10 @@ std::string describe(const daemon::DeviceView& d) {
   line(text, "errors", std::to_string(d.errors));
   line(text, "in flight", std::to_string(d.inflight));
   line(text, "held", std::to_string(d.held));
+  line(text, "hold", d.hold_us == 0 ? "forever" : time_text(d.hold_us));
+  if (d.waiting_us != 0)
+    line(text, "waiting",
+         fmt::format("for its server since {}", time_text(whole_ms(d.waiting_us))));
   return text;
 }
 
@@ -241,13 +277,20 @@ std::string describe(const daemon::SessionView& s) {
   line(text, "state", s.state);
   line(text, "queue_depth", std::to_string(s.queue_depth));
   line(text, "max_io_size", std::to_string(s.max_io_size));
+  line(text, "policy", s.policy);
+  line(text, "failover", failover_text(s, false));
+  if (!s.policy.empty())
+    line(text, "max_reconnect_attempts", std::to_string(s.max_reconnect_attempts));
   for (const auto& p : s.paths) {
-    line(text, "path", p.name.empty() ? p.destination : p.name);
-    line(text, "  state", p.state);
+    line(text, "path",
+         (p.number == 0 ? "" : fmt::format("{}: ", p.number)) +
+             (p.name.empty() ? p.destination : p.name));
+    line(text, "  state", state_text(p));
+    if (!p.fenced) line(text, "  fence", "waiting for the fence: its writes are held");
     line(text, "  fabric", p.fabric);
     line(text, "  device", p.device);
     line(text, "  error", p.error);
-    if (p.latency_us != 0) line(text, "  latency", fmt::format("{} us", p.latency_us));
+    if (p.latency_us != 0) line(text, "  latency", time_text(p.latency_us));
     line(text, "  reads", fmt::format("{} ({})", p.reads, human_size(p.read_bytes)));
     line(text, "  writes", fmt::format("{} ({})", p.writes, human_size(p.write_bytes)));
     if (p.reconnects + p.reconnect_failures != 0)

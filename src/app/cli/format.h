@@ -31,6 +31,8 @@ std::string render(const std::vector<Table>& tables, Output output, bool headers
 std::string describe(const daemon::DeviceView& device);
 std::string describe(const daemon::SessionView& session);
 std::string describe(const daemon::DaemonView& daemon);
+// What everybody should know of these sessions; empty when there is nothing.
+std::string warnings(const std::vector<daemon::SessionView>& sessions);
 // How a mapped volume can be used, after map.
 std::string describe_use(const daemon::DeviceView& device, bool already);
 

@@ -20,9 +20,15 @@ commands
   unmap WHAT        give it up again: rnbd0, /dev/rnbd0, the volume, or the words that mapped it
   list              mapped volumes; 'list sessions', 'list paths'; 'server list': who has what open
   show [WHAT]       everything known about a device, session or path; or about the daemon
+  add path SESSION PATH            one more way to the server, while volumes are in use
+  remove path SESSION PATH         one less; 'delete' is the same
+  disconnect SESSION|PATH          takes it down; requests take the other paths, or wait
+  reconnect SESSION|PATH           connects it anew, now
+  set DEVICE hold=..., set SESSION policy=...    what is done meanwhile, and how paths are chosen
   ping              does the daemon answer?
   demo              the main job end to end on this machine, cleaned up afterwards
-  help [TOPIC]      map, unmap, list, show, ping, demo, exit-codes, uri, json
+  help [TOPIC]      map, unmap, list, show, ping, add, remove, disconnect, reconnect, set, demo,
+                    exit-codes, uri, json
 
 options
   -o, --output=table|json|csv|xml   also as words: json, csv, xml (RNBD_OUTPUT)
@@ -57,6 +63,41 @@ rnbd server list [devices|sessions|paths]  what clients have open here
     {"show",
      R"(rnbd show [WHAT]         a device, session or path; without WHAT the daemon and all of them
 rnbd server show [WHAT]  the same on the server
+)"},
+    {"add", R"(rnbd add path SESSION [SRC@]DST [dest_port=N]
+
+Connects one more path to the session's server; volumes stay in use. DST is ip:, rdma:, tcp:, host: or unix:,
+as for map; a bare address is an ip: one. The port is that of the session's first path unless given.
+A path that does not connect is not added. One that is there already is success.
+)"},
+    {"remove", R"(rnbd remove path SESSION PATH      ('delete' is the same)
+
+Disconnects a path and forgets it; requests take the others. PATH is its name as 'rnbd list paths' shows it
+(SRC@DST or SRC,DST), its destination, or its number there. SESSION may be left out where the path says enough.
+The last path of a session cannot be removed.
+)"},
+    {"disconnect", R"(rnbd disconnect SESSION
+rnbd disconnect [SESSION] PATH
+
+Takes a path down, or every path of a session, until 'rnbd reconnect'. Without any path the volumes wait for as
+long as their hold says. PATH is a name, a destination or a number, see 'rnbd help remove'.
+)"},
+    {"reconnect", R"(rnbd reconnect SESSION
+rnbd reconnect [SESSION] PATH
+
+Connects a path, or every path of a session, anew, now: after 'disconnect', after it was given up, or instead of
+waiting for its next attempt. When it fails that is said, and it goes on trying.
+)"},
+    {"set", R"(rnbd set DEVICE hold=forever|fail|TIME [--force]
+rnbd set SESSION [policy=round-robin|min-inflight|min-latency] [max_reconnect_attempts=N]
+
+hold      what happens to requests while the server is away: they wait for ever, or for TIME since it was lost;
+          then the whole device fails. May be changed while they wait. fail: the device fails now; --force:
+          also when its server is there.
+policy    which path a request takes: one after the other, the one with fewest requests under way, or the one
+          whose heartbeats are fastest
+max_reconnect_attempts   then a path is given up; -1: never
+A daemon that takes over after a crash keeps all of them.
 )"},
     {"ping",
      "rnbd [server] ping [--socket=PATH] [--timeout=TIME]\n\nExit status 0 when the daemon "

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <thread>
 
+#include "app/cli/change.h"
 #include "app/cli/format.h"
 #include "base/log.h"
 #include "daemon/admin/admin_client.h"
@@ -123,7 +124,9 @@ int run_list(const Command& command) {
   auto answer = ask(command, {.command = AdminCommand::list});
   if (!answer) return fail_with(answer.error());
   auto tables = tables_of(command, *answer, command.output != Output::table);
-  return print_answer(command, *answer, render(tables, command.output, command.headers));
+  std::string text = render(tables, command.output, command.headers);
+  if (command.output == Output::table) text += warnings(answer->sessions);
+  return print_answer(command, *answer, text);
 }
 
 bool names(const daemon::DeviceView& d, const TargetWords& words) {
@@ -132,6 +135,12 @@ bool names(const daemon::DeviceView& d, const TargetWords& words) {
       d.name,   "/dev/" + d.name,          d.node, d.loop, d.file, d.nbd,
       d.volume, d.volume + "@" + d.session};
   return std::find(all.begin(), all.end(), words.target) != all.end();
+}
+
+// "src,dst" is "src@dst".
+std::string with_at(std::string text) {
+  if (!text.starts_with("unix:")) std::replace(text.begin(), text.end(), ',', '@');
+  return text;
 }
 
 // Keeps of the answer what the words name; false when nothing is left.
@@ -144,8 +153,9 @@ bool keep_named(AdminResponse& answer, const TargetWords& words) {
   auto session_named = [&](const daemon::SessionView& s) {
     bool of_device = std::any_of(answer.devices.begin(), answer.devices.end(),
                                  [&](const auto& d) { return d.session == s.name; });
-    bool by_path = std::any_of(s.paths.begin(), s.paths.end(),
-                               [&](const auto& p) { return p.name == words.target; });
+    bool by_path = std::any_of(s.paths.begin(), s.paths.end(), [&](const auto& p) {
+      return p.name == with_at(words.target) || p.destination == words.target;
+    });
     return of_device || by_path || s.name == words.target;
   };
   std::erase_if(answer.sessions, [&](const auto& s) { return !session_named(s); });
@@ -171,6 +181,7 @@ int run_show(const Command& command) {
   auto add = [&](const std::string& part) { text += (text.empty() ? "" : "\n") + part; };
   for (const auto& device : answer->devices) add(describe(device));
   for (const auto& session : answer->sessions) add(describe(session));
+  if (const std::string words = warnings(answer->sessions); !words.empty()) add(words);
   if (!answer->opens.empty()) add(render({open_table(answer->opens, false)}, Output::table, true));
   return print_answer(command, *answer, text);
 }
@@ -187,12 +198,32 @@ int run_ping(const Command& command) {
                                   answer->daemon.version, answer->daemon.pid));
 }
 
+int run_change(const Command& command) {
+  auto request = parse_change(command);
+  if (!request) return fail_with(request.error());
+  if (command.dry_run) {
+    print(fmt::format("would {}\n", intent(*request)));
+    return 0;
+  }
+  auto answer = ask(command, *request);
+  if (!answer) return fail_with(answer.error());
+  if (command.output == Output::csv || command.output == Output::xml) {
+    const Table table = answer->devices.empty() ? (request->command == AdminCommand::set
+                                                       ? session_table(answer->sessions, true)
+                                                       : path_table(answer->sessions, true))
+                                                : device_table(answer->devices, true);
+    return print_answer(command, *answer, render({table}, command.output, command.headers));
+  }
+  return print_answer(command, *answer, outcome(*request, *answer));
+}
+
 int run_help(const Command& command) {
   std::string topic = command.words.empty() ? "" : command.words[0];
   std::string text = help_text(topic);
   if (text.empty()) {
-    constexpr std::array<std::string_view, 9> topics{"map",  "unmap",      "list", "show", "ping",
-                                                     "demo", "exit-codes", "uri",  "json"};
+    constexpr std::array<std::string_view, 14> topics{
+        "map",        "unmap",     "list", "show", "ping",       "add", "remove",
+        "disconnect", "reconnect", "set",  "demo", "exit-codes", "uri", "json"};
     return fail_with({ProblemCode::usage, fmt::format("there is no help on '{}'", printable(topic)),
                       daemon::suggestion(topic, topics), EINVAL});
   }
@@ -216,6 +247,12 @@ int run_command_line(const std::vector<std::string>& words) {
       return run_show(*command);
     case Verb::ping:
       return run_ping(*command);
+    case Verb::add:
+    case Verb::remove:
+    case Verb::disconnect:
+    case Verb::reconnect:
+    case Verb::set:
+      return run_change(*command);
     case Verb::demo:
       return run_demo(*command);
     case Verb::help:

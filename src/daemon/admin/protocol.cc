@@ -51,6 +51,7 @@ static void fields(Io& io, PathView& v) {
   io.field("reconnects", v.reconnects);
   io.field("reconnect_failures", v.reconnect_failures);
   io.field("fenced", v.fenced);
+  io.field("slow", v.slow);
 }
 template <class Io>
 static void fields(Io& io, SessionView& v) {

@@ -26,6 +26,33 @@ TEST(AdminProtocol, ARequestArrivesAsItWasSent) {
   EXPECT_TRUE(second->force);
 }
 
+TEST(AdminProtocol, ChangesOfPathsAndSettingsArriveAsTheyWereSent) {
+  const AdminRequest add{.command = AdminCommand::add_path,
+                         .target = "s",
+                         .new_path = {"ip:1.1.1.1", "tcp:2.2.2.2", 0}};
+  auto copy = decode_request(encode(add));
+  ASSERT_TRUE(copy);
+  EXPECT_EQ(copy->command, AdminCommand::add_path);
+  EXPECT_EQ(copy->target, "s");
+  EXPECT_EQ(copy->new_path, add.new_path);
+  for (auto command :
+       {AdminCommand::remove_path, AdminCommand::disconnect, AdminCommand::reconnect}) {
+    copy = decode_request(encode(AdminRequest{.command = command, .target = "s", .path = "2"}));
+    ASSERT_TRUE(copy);
+    EXPECT_EQ(copy->command, command);
+    EXPECT_EQ(copy->target, "s");
+    EXPECT_EQ(copy->path, "2");
+  }
+  const AdminRequest set{.command = AdminCommand::set,
+                         .target = "rnbd0",
+                         .force = true,
+                         .settings = {{"hold", "fail"}, {"policy", "RR"}}};
+  copy = decode_request(encode(set));
+  ASSERT_TRUE(copy);
+  EXPECT_EQ(copy->settings, set.settings);
+  EXPECT_TRUE(copy->force);
+}
+
 TEST(AdminProtocol, AnAnswerArrivesAsItWasSent) {
   AdminResponse response;
   response.already = true;

@@ -25,6 +25,7 @@ struct PathView {
   // False: writes of its last connection wait until the server is known to be done with it; client
   // only.
   bool fenced = true;
+  bool slow = false;  // its heartbeats take far longer than another path's: avoided; client only
 };
 
 struct SessionView {

@@ -13,6 +13,7 @@
 #include "daemon/admin/runtime.h"
 #include "daemon/client/frontends.h"
 #include "daemon/client/manager.h"
+#include "daemon/link_watch.h"
 #include "daemon/reactors.h"
 
 namespace rnbd::daemon {
@@ -52,6 +53,7 @@ class ClientDaemon::Impl {
       frontends_ = std::move(*frontends);
       manager_ = std::make_unique<Manager>(*reactors_, config_, *frontends_, file);
       manager_->recover(inheritance.state, inheritance.devices);
+      watch_links();
     });
     return made;
   }
@@ -65,6 +67,7 @@ class ClientDaemon::Impl {
     auto gone = std::make_shared<std::promise<void>>();  // outlives this call if a name is slow
     auto future = gone->get_future();
     reactors_->home().post([this, gone] {
+      links_.reset();
       manager_.reset();
       frontends_.reset();
       gone->set_value();
@@ -108,6 +111,17 @@ class ClientDaemon::Impl {
          fmt::format("cannot open the admin socket {}: {}", admin_path_, admin.error().message()),
          taken ? "another rnbd-client runs; give this one its own --socket" : "",
          to_errno(admin.error())});
+  }
+
+  // Without it lost links are noticed by their silence only.
+  void watch_links() {
+    auto links = LinkWatch::start(reactors_->home(), [this](const auto& local, bool up) {
+      manager_->link_changed(local, up);
+    });
+    if (links)
+      links_ = std::move(*links);
+    else
+      log_warning("links of this machine are not watched: {}", links.error().message());
   }
 
   // On the home loop.
@@ -173,6 +187,7 @@ class ClientDaemon::Impl {
   std::unique_ptr<Reactors> reactors_;
   std::unique_ptr<Frontends> frontends_;
   std::unique_ptr<Manager> manager_;
+  std::unique_ptr<LinkWatch> links_;
   std::string admin_path_;
   std::unique_ptr<AdminServer> admin_;
 };

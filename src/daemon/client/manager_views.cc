@@ -77,6 +77,7 @@ SessionView Manager::view_of(const Session& session) const {
     bool up = path.state == rtrs::client::PathState::connected;
     if (!up && path.last_error) p.error = path.last_error.message();
     p.fenced = path.fenced;
+    p.slow = path.slow;
     p.latency_us = microseconds(path.latency);
     p.reads = path.reads;
     p.read_bytes = path.read_bytes;

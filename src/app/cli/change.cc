@@ -1,0 +1,183 @@
+#include "app/cli/change.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "daemon/admin/units.h"
+
+namespace rnbd::cli {
+namespace {
+
+using daemon::AdminCommand;
+using daemon::AdminRequest;
+using daemon::Outcome;
+using daemon::usage_problem;
+
+using Words = std::vector<std::string>;
+
+Outcome<daemon::PathSpec> parse_new_path(std::string_view word, std::uint16_t port) {
+  if (word.starts_with("path=")) word.remove_prefix(5);
+  auto path = daemon::parse_path_spec(word, port);
+  for (std::string_view prefix : {"ip:", "host:"}) {
+    if (path) break;
+    auto with_prefix = daemon::parse_path_spec(std::string(prefix) + std::string(word), port);
+    if (with_prefix) path = with_prefix;
+  }
+  return path;
+}
+
+Outcome<std::uint16_t> parse_port(std::string_view text) {
+  const auto number = daemon::parse_kernel_number(text);
+  if (!number || *number < 1 || *number > 65535)
+    return usage_problem(fmt::format("dest_port '{}' is not a port", printable(text)),
+                         "1 to 65535");
+  return static_cast<std::uint16_t>(*number);
+}
+
+Outcome<AdminRequest> parse_add(const Words& all) {
+  constexpr std::string_view kPort = "dest_port=";
+  const char* usage = "rnbd add path SESSION [SRC@]DST [dest_port=N]";
+  AdminRequest request{.command = AdminCommand::add_path};
+  std::uint16_t port = 0;  // as the session's first path
+  Words words;
+  for (const std::string& word : all) {
+    if (!word.starts_with(kPort)) {
+      words.push_back(word);
+      continue;
+    }
+    auto parsed = parse_port(std::string_view(word).substr(kPort.size()));
+    if (!parsed) return tl::unexpected(parsed.error());
+    port = *parsed;
+  }
+  if (words.empty()) return usage_problem("add a path to which session?", usage);
+  if (words.size() == 1)
+    return usage_problem(fmt::format("add which path to '{}'?", printable(words[0])), usage);
+  if (words.size() > 2)
+    return usage_problem(fmt::format("'{}' after the path is not understood", printable(words[2])),
+                         "one path at a time");
+  auto path = parse_new_path(words[1], port);
+  if (!path) return tl::unexpected(path.error());
+  request.target = words[0];
+  request.new_path = std::move(*path);
+  return request;
+}
+
+// SESSION PATH, SESSION, or PATH.
+Outcome<AdminRequest> parse_paths(AdminCommand command, std::string_view verb, const Words& words) {
+  if (words.empty())
+    return usage_problem(fmt::format("{} what?", verb),
+                         command == AdminCommand::remove_path
+                             ? "rnbd remove path SESSION PATH; see 'rnbd list paths'"
+                             : fmt::format("rnbd {} SESSION or PATH; see 'rnbd list paths'", verb));
+  if (words.size() > 2)
+    return usage_problem(fmt::format("'{}' is not understood", printable(words[2])),
+                         "one path at a time");
+  AdminRequest request{.command = command, .target = words[0]};
+  if (words.size() == 2) request.path = words[1];
+  return request;
+}
+
+Outcome<AdminRequest> parse_set(const Command& command) {
+  const char* usage =
+      "rnbd set DEVICE hold=forever|fail|TIME, or rnbd set SESSION policy=NAME "
+      "max_reconnect_attempts=N";
+  Words words = command.words;
+  AdminRequest request{.command = AdminCommand::set, .force = command.force};
+  if (words.size() > 1 && words.back() == "force") {
+    request.force = true;
+    words.pop_back();
+  }
+  if (words.empty()) return usage_problem("set what?", usage);
+  request.target = words[0];
+  if (words.size() == 1)
+    return usage_problem(fmt::format("set what of '{}'?", printable(words[0])), usage);
+  for (std::size_t i = 1; i < words.size(); ++i) {
+    const std::size_t equals = words[i].find('=');
+    const bool whole = equals != std::string::npos && equals != 0 && equals + 1 != words[i].size();
+    if (!whole) return usage_problem(fmt::format("'{}' is no setting", printable(words[i])), usage);
+    request.settings.push_back({words[i].substr(0, equals), words[i].substr(equals + 1)});
+  }
+  return request;
+}
+
+std::string paths_of(const daemon::SessionView& session) {
+  std::string text;
+  for (const auto& path : session.paths)
+    text +=
+        fmt::format("path {} of session {} is {}\n",
+                    printable(path.name.empty() ? path.destination : path.name),
+                    printable(session.name), path.state == "closed" ? "disconnected" : path.state);
+  return text;
+}
+
+std::string settings_of(const AdminRequest& request) {
+  std::string text;
+  for (const auto& setting : request.settings)
+    text += (text.empty() ? "" : " ") + printable(setting.name) + "=" + printable(setting.value);
+  return text;
+}
+
+}  // namespace
+
+bool is_change(Verb verb) {
+  return verb == Verb::add || verb == Verb::remove || verb == Verb::disconnect ||
+         verb == Verb::reconnect || verb == Verb::set;
+}
+
+Outcome<AdminRequest> parse_change(const Command& command) {
+  if (command.side == Side::server)
+    return usage_problem("paths and settings are the client's", "leave 'server' out");
+  if (command.target == Target::device && command.verb != Verb::set)
+    return usage_problem("a device has no paths of its own", "name its session");
+  switch (command.verb) {
+    case Verb::add:
+      return parse_add(command.words);
+    case Verb::remove:
+      return parse_paths(AdminCommand::remove_path, "remove", command.words);
+    case Verb::disconnect:
+      return parse_paths(AdminCommand::disconnect, "disconnect", command.words);
+    case Verb::reconnect:
+      return parse_paths(AdminCommand::reconnect, "reconnect", command.words);
+    default:
+      return parse_set(command);
+  }
+}
+
+std::string intent(const AdminRequest& request) {
+  const std::string target = printable(request.target);
+  const std::string path = request.path.empty() ? "" : " " + printable(request.path);
+  switch (request.command) {
+    case AdminCommand::add_path:
+      return fmt::format("add the path {} to {}", printable(to_text(request.new_path)), target);
+    case AdminCommand::remove_path:
+      return fmt::format("remove the path {}{}", target, path);
+    case AdminCommand::disconnect:
+      return fmt::format("disconnect {}{}", target, path);
+    case AdminCommand::reconnect:
+      return fmt::format("reconnect {}{}", target, path);
+    default:
+      return fmt::format("set {} {}", target, settings_of(request));
+  }
+}
+
+std::string outcome(const AdminRequest& request, const daemon::AdminResponse& response) {
+  if (request.command == AdminCommand::set) {
+    std::string text;
+    for (const auto& device : response.devices)
+      text += fmt::format("{} is {}, hold={}\n", device.name, device.state,
+                          device.hold_us == 0
+                              ? "forever"
+                              : daemon::format_duration(std::chrono::microseconds(device.hold_us)));
+    for (const auto& session : response.sessions)
+      text += fmt::format("session {}: policy={} max_reconnect_attempts={}\n",
+                          printable(session.name), session.policy, session.max_reconnect_attempts);
+    return text;
+  }
+  std::string text;
+  for (const auto& session : response.sessions) text += paths_of(session);
+  return text;
+}
+
+}  // namespace rnbd::cli
