@@ -33,6 +33,7 @@ round "S04 qd-range: 2" sess_queue_depth=2
 round "S04 qd-range: 300" sess_queue_depth=300
 round "S07 chunk-sizes: 8 KiB" max_chunk_size=8192 sess_queue_depth=32
 round "S07 chunk-sizes: 1 MiB" max_chunk_size=1048576 sess_queue_depth=16
+round "S10 new-rkey" 'memory_windows="test"'
 
 step "S02 map-ro, S03 map-errors, S20 partition-scan, S21 two-devices"
 serve
