@@ -138,7 +138,7 @@ Problem path_problem(const MapRequest& request, const std::error_code& error,
                      Duration connect_timeout, Rdma rdma) {
   const client::Failure failure{client::Stage::connect, error};
   Words words = connect_words(request, failure, connect_timeout, rdma);
-  if (error == Errc::other_instance)
+  if (error == Errc::other_instance || error == from_errno(ENXIO))
     words = {ProblemCode::refused,
              fmt::format("on {} another server answers than on the session's other paths",
                          peers_of(request)),
