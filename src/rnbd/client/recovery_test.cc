@@ -93,6 +93,83 @@ TEST_F(RecoveryTest, HoldsRequestsWhileTheWayIsCutAndSendsThemAgain) {
   EXPECT_FALSE(device->last_error());
 }
 
+// ---- R9: what a server forgot ----
+
+class R9_RecoveryTest : public RecoveryTest {
+ protected:
+  void start_known() {
+    site.announce(1, 1);
+    restart_server();
+    start();
+  }
+  void come_back_as(std::uint8_t life, std::uint8_t boot) {
+    site.announce(life, boot);
+    restart_server();
+  }
+  void write_and_wait() {
+    write(4);
+    ASSERT_TRUE(wait_until([&] { return all_done(); }));
+  }
+};
+
+TEST_F(R9_RecoveryTest, ADeviceWithUnflushedWritesFailsWhenItsServerHostWasRebooted) {
+  start_known();
+  write_and_wait();
+  come_back_as(2, 2);
+  ASSERT_TRUE(wait_for(DeviceState::failed));
+  EXPECT_EQ(device->last_error(), Errc::writes_lost);
+  Io read(Op::read, 0, 1024);
+  EXPECT_EQ(doors[0]->run(read), Errc::device_failed);
+}
+
+TEST_F(R9_RecoveryTest, OneWhoseWritesWereFlushedGoesOn) {
+  start_known();
+  write_and_wait();
+  Io flush(Op::flush, 0, 0);
+  EXPECT_FALSE(doors[1]->run(flush));
+  come_back_as(2, 2);
+  expect_all_written();
+  EXPECT_TRUE(wait_for(DeviceState::open));
+}
+
+TEST_F(R9_RecoveryTest, AServerThatOnlyRestartedHasForgottenNothing) {
+  start_known();
+  write_and_wait();
+  come_back_as(2, 1);
+  write_and_wait();
+  expect_all_written();
+}
+
+// ---- how long is waited is the operator's to change ----
+
+TEST_F(RecoveryTest, R15_HoldTimeoutIsChangedWhileRequestsAreHeld) {
+  start();
+  site.link(*client).cut();
+  ASSERT_TRUE(wait_for(DeviceState::closed));
+  write(4);
+  site.world.run_for(20s);
+  EXPECT_EQ(device->state(), DeviceState::closed);
+  client->on_home([&] { device->set_hold_timeout(60s); });
+  site.world.run_for(30s);
+  EXPECT_EQ(device->state(), DeviceState::closed);
+  client->on_home([&] { device->set_hold_timeout(10s); });  // long past
+  ASSERT_TRUE(wait_for(DeviceState::failed));
+  ASSERT_TRUE(wait_until([&] { return all_done(); }, 1s));
+  for (auto& io : all) EXPECT_TRUE(io->result);
+}
+
+TEST_F(RecoveryTest, HoldTimeoutTakenBackHoldsForEver) {
+  start(10s);
+  site.link(*client).cut();
+  ASSERT_TRUE(wait_for(DeviceState::closed));
+  client->on_home([&] { device->set_hold_timeout(0s); });
+  write(4);
+  site.world.run_for(300s);
+  EXPECT_EQ(device->state(), DeviceState::closed);
+  site.link(*client).heal();
+  expect_all_written();
+}
+
 TEST_F(RecoveryTest, GoesOnAfterARestartOfTheServer) {
   start();
   for (int i = 0; i < 3; ++i) {

@@ -302,7 +302,6 @@ void RemoteQueue::settle(block::Request& request) {
 void RemoteQueue::count_step(block::Request& request) {
   const Progress& at = progress(request);
   const WireLimits& limits = device_.limits.wire;
-  if (!limits.cache) return;
   if (at.step != Step::main || request.op == Op::flush)
     return device_.flushes->flushed(at.position);
   const bool durable = (request.flags & block::kFua) != 0 && limits.fua &&

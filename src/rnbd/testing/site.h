@@ -92,6 +92,8 @@ class ServerBox {
     lives_.push_back(std::make_unique<ServerLife>(world_, host_, loops_, options_, make_handler_));
   }
   void stop() { lives_.back()->stop(); }
+  // As who the lives that start from now on announce themselves.
+  void set_identity(const wire::Extension& identity) { options_.identity = identity; }
   bool stopped() const { return lives_.back()->stopped; }
   bool all_stopped() const {
     return std::all_of(lives_.begin(), lives_.end(),
@@ -110,7 +112,7 @@ class ServerBox {
   World& world_;
   Host& host_;
   const std::size_t loops_;
-  const rtrs::server::ServerOptions options_;
+  rtrs::server::ServerOptions options_;
   const ServerLife::MakeHandler make_handler_;
   std::vector<std::unique_ptr<ServerLife>> lives_;
 };
@@ -298,6 +300,12 @@ class Site {
     exports().list([&](auto infos) { all = std::move(infos); });
     EXPECT_TRUE(world.run_until([&] { return all.has_value(); }, 10s));
     return *all;
+  }
+  // A server of ours, in its nth life, on the nth boot of its host. Counts from the next start on.
+  void announce(std::uint8_t life, std::uint8_t boot) {
+    options_.exports.identity = {
+        .features = wire::kFeatureFence, .instance = {life}, .boot = {boot}};
+    server.set_identity(options_.exports.identity);
   }
   fabric::sim::Link& link(ClientBox& client) { return world.link(client.host(), server.host()); }
 
