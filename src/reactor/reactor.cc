@@ -20,6 +20,8 @@ constexpr int kTaskTurnsPerRound = 4;
 // A turn of the spinning loop takes well under a microsecond; if it took this long, others had the
 // CPU.
 constexpr Duration kDisturbed = std::chrono::microseconds(10);
+// Half of the shortest usual heartbeat: from then on a peer may have given us up.
+constexpr Duration kStall = std::chrono::milliseconds(250);
 
 // All but the signals a thread raises by its own mistake, which must find their handler.
 sigset_t signals_to_block() {
@@ -132,12 +134,22 @@ void Reactor::cancel(IoOp& op) {
 
 bool Reactor::round() {
   ++stats_.rounds;
-  bool worked = poll_hooks();
+  bool worked = now_ - last_round_ > kStall && look_up_after_stall();
+  last_round_ = now_;
+  worked |= poll_hooks();
   worked |= reap();
   worked |= timers_.run_due(now_);
   worked |= mailbox_.run();
   worked |= run_tasks();
   return worked;
+}
+
+// This process stood still (stopped, a paused machine, swapped out): what ended meanwhile, the ring
+// tells, and it must be known before a queue that a hook polls yields work of before (safety rule
+// R5).
+bool Reactor::look_up_after_stall() {
+  ring_.flush();
+  return reap();
 }
 
 bool Reactor::poll_hooks() { return ask_hooks(&PollHook::poll); }

@@ -108,6 +108,7 @@ class Reactor final : public Loop {
   static TimePoint clock_now() { return std::chrono::steady_clock::now(); }
 
   bool round();
+  bool look_up_after_stall();
   bool poll_hooks();
   bool arm_hooks();
   bool ask_hooks(bool (PollHook::*question)());
@@ -130,6 +131,7 @@ class Reactor final : public Loop {
   Spin spin_;
   Stats stats_;
   TimePoint now_{};
+  TimePoint last_round_{};
   TimePoint idle_since_{};
   bool running_ = false;
   std::atomic<bool> stop_{false};

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "base/unique_fd.h"
 #include "reactor/reactor.h"
@@ -161,6 +163,38 @@ TEST_F(WatchTest, OutlivesItsReactorAsAStoppedWatch) {
   reactor.reset();
   EXPECT_FALSE(listener.watch.active());
   listener.watch.stop();
+}
+
+// A hook that polls a queue of its own, as an RDMA completion queue is.
+struct PolledQueue final : PollHook {
+  explicit PolledQueue(std::vector<std::string>& order_) : order(order_) {}
+  bool poll() override {
+    if (!std::exchange(full, false)) return false;
+    order.push_back("queue");
+    return true;
+  }
+  bool full = false;
+  std::vector<std::string>& order;
+};
+
+TEST_F(WatchTest, R5_AfterAStallEventsAreHeardBeforeQueuesArePolled) {
+  Pair pair;
+  std::vector<std::string> order;
+  Listener listener;
+  listener.action = [&] { order.push_back("event"); };
+  listener.watch.start(*reactor, pair.near.get(), POLLIN);
+  PolledQueue queue(order);
+  reactor->add_hook(queue);
+  settle();
+  reactor->post([&] {
+    queue.full = true;
+    pair.send();
+    const auto until = std::chrono::steady_clock::now() + 600ms;
+    while (std::chrono::steady_clock::now() < until) {
+    }
+  });
+  EXPECT_TRUE(run_until(*reactor, [&] { return order.size() == 2; }));
+  EXPECT_EQ(order, (std::vector<std::string>{"event", "queue"}));
 }
 
 }  // namespace
