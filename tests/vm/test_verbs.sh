@@ -14,7 +14,9 @@ if [ -n "${RNBD_TEST_FILTER:-}" ]; then
   "$RNBD_BIN/verbs_test" --gtest_filter="$RNBD_TEST_FILTER"
 else
   step "IPv4"
-  run '*-*/v6'
+  run '*-*/v6:*/windows'
+  step "gates that are memory windows"
+  run '*Gate*/windows:*Chunk*/windows'
   step "IPv6"
   run '*Connect*/v6:*PrivateData*/v6:*RandomTraffic*/v6'
 fi
