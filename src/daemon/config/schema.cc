@@ -145,8 +145,8 @@ Section client_section(ClientConfig& client) {
        Choice{&client.path_policy, {"min-inflight", "round-robin", "min-latency"}}},
       {"failover",
        "what becomes of writes whose path is lost: fenced: they wait until the server is known to "
-       "be done with that path; immediate: they go over another path at once, as the kernel's "
-       "client does. UNSAFE: a copy that was delayed on the lost path may then undo a newer write, "
+       "be done with that path; immediate: they go over another path at "
+       "once. UNSAFE: a copy that was delayed on the lost path may then undo a newer write, "
        "silently; for volumes whose content does not matter only",
        Choice{&client.failover, {"fenced", "immediate"}}},
       {"backend_patience",

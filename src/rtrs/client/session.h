@@ -102,8 +102,8 @@ struct SessionIdentity {
 };
 
 // What is done with the writes of a lost path. fenced: they wait until the server is known to have
-// done with the path. immediate: they go over another path at once, as the kernel's client does; a
-// copy left behind on the lost path may then undo a later write. Unsafe.
+// done with the path. immediate: they go over another path at once; a copy left behind on the lost
+// path may then undo a later write. Unsafe.
 enum class Failover : std::uint8_t { fenced, immediate };
 
 struct SessionOptions {
