@@ -3,6 +3,8 @@
 #include "fabric/iwarp/iwarp_fabric.h"
 
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -100,6 +102,23 @@ TEST(IwarpFabric, AUnixSocketFileLeftBehindIsTakenOverAndALiveOneIsNot) {
   EXPECT_EQ(second.error(), from_errno(EADDRINUSE));
   listener->reset();
   EXPECT_NE(::access(path.c_str(), F_OK), 0);
+}
+
+TEST(IwarpFabric, AnAddressThatADeadServersRingStillHoldsIsWaitedFor) {
+  auto reactor = std::move(*Reactor::create({}));
+  IwarpFabric fabric(*reactor);
+  AnswerElsewhere door;
+  UniqueFd held = std::move(*make_socket(AF_INET));
+  const Address any = address("ip:127.0.0.1");
+  ASSERT_EQ(::bind(held.get(), any.data(), any.length()), 0);
+  ASSERT_EQ(::listen(held.get(), 1), 0);
+  const Address where = local_address_of(held.get());
+  const auto ring = std::async(std::launch::async, [&held] {
+    (void)::poll(nullptr, 0, 50);  // or any time: sooner is as good
+    held.reset();
+  });
+  const auto listener = fabric.listen(where, door);
+  EXPECT_TRUE(listener.has_value()) << listener.error().message();
 }
 
 TEST(IwarpFabric, CrcIsLeftOutOnlyWithinOneMachineOrByOrder) {

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 
 #include <cerrno>
+#include <chrono>
 
 #include "base/log.h"
 #include "fabric/iwarp/socket.h"
@@ -18,6 +19,11 @@ constexpr int kAcceptsPerRound = 64;
 constexpr Duration kRetryDelay = std::chrono::milliseconds(100);
 
 constexpr std::size_t kLingeringMax = 64;
+
+// The ring of a server that was killed keeps its address for a moment longer than the process:
+// whoever is started in its place waits this long for it.
+constexpr Duration kAddressPatience = std::chrono::seconds(1);
+constexpr int kAddressRetryMs = 5;
 
 }  // namespace
 
@@ -101,12 +107,21 @@ Result<std::unique_ptr<Listener>> IwarpListener::open(Reactor& reactor, const Op
   const int fd = listener->fd_.get();
   tune_socket(fd, address.family(),
               options);  // buffer sizes must be known before the TCP handshake
-  const auto error = address.is_unix() ? listener->bind_unix(address) : listener->bind(address);
-  if (error) return fail(error);
+  if (const auto error = listener->bind_patiently(address)) return fail(error);
   if (::listen(fd, options.listen_backlog) != 0) return fail_errno(errno);
   listener->local_ = local_address_of(fd);
   listener->watch_.start(reactor, fd, POLLIN);
   return listener;
+}
+
+std::error_code IwarpListener::bind_patiently(const Address& address) {
+  const auto give_up = std::chrono::steady_clock::now() + kAddressPatience;
+  while (true) {
+    const auto error = address.is_unix() ? bind_unix(address) : bind(address);
+    const bool may_come_free = error == from_errno(EADDRINUSE);
+    if (!may_come_free || std::chrono::steady_clock::now() >= give_up) return error;
+    (void)::poll(nullptr, 0, kAddressRetryMs);
+  }
 }
 
 std::error_code IwarpListener::bind(const Address& address) {

@@ -40,6 +40,7 @@ class IwarpListener final : public Listener {
   class Handshake;
   IwarpListener(Reactor& reactor, const Options& options, LingeringSockets& lingering,
                 ListenHandler& handler);
+  std::error_code bind_patiently(const Address& address);
   std::error_code bind(const Address& address);
   std::error_code bind_unix(const Address& address);
   void on_ready(std::uint32_t events);
