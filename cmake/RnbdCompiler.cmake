@@ -36,3 +36,8 @@ if(RNBD_COVERAGE)
   target_compile_options(rnbd_flags INTERFACE --coverage)
   target_link_options(rnbd_flags INTERFACE --coverage)
 endif()
+# For the proof that the simulator notices a missing safety rule: see src/base/mutation.h.
+option(RNBD_MUTATIONS "Safety rules can be switched off (never in a program that is used)" OFF)
+if(RNBD_MUTATIONS)
+  target_compile_definitions(rnbd_flags INTERFACE RNBD_MUTATIONS)
+endif()

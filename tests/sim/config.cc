@@ -31,6 +31,12 @@ void draw_volumes(Config& config, Random& random) {
     volume.jitter = random.below(4) == 0 ? 1ms : 100us;
     config.volumes.push_back(volume);
   }
+  if (!config.kernel_client) return;
+  config.volumes.push_back({.number = static_cast<std::uint32_t>(count),
+                            .writer = config.clients,
+                            .kernel = true,
+                            .latency = 10us,
+                            .jitter = 100us});
 }
 
 void draw_options(Config& config, Random& random) {
@@ -72,7 +78,8 @@ Config Config::draw(std::uint64_t seed) {
   config.operations = static_cast<std::uint32_t>(20 + random.below(60));
   config.faults = static_cast<std::uint32_t>(random.below(6));
   config.own_server = random.below(4) != 0;
-  config.remap = random.below(4) == 0;
+  config.kernel_client = config.paths > 1 && random.below(6) == 0;
+  config.gates = random.below(2) == 0;
   if (random.below(4) == 0) config.hold_timeout = 20ms + Duration(1ms) * random.below(100);
   draw_options(config, random);
   draw_volumes(config, random);
@@ -85,7 +92,8 @@ std::string Config::describe() const {
                      std::to_string(client_loops) + "/" + std::to_string(server_loops) +
                      ", depth " + std::to_string(depth) + ", " + std::to_string(faults) +
                      " faults" + (own_server ? "" : ", server like the kernel's") +
-                     (hold_timeout == Duration{} ? "" : ", gives up") + (remap ? ", remaps" : "");
+                     (hold_timeout == Duration{} ? "" : ", gives up") +
+                     (kernel_client ? ", a kernel-like client" : "") + (gates ? "" : ", no gates");
   for (const VolumeConfig& volume : volumes) {
     text += "; " + volume.name() + " of server" + std::to_string(volume.server) +
             ": writer client" + std::to_string(volume.writer) + ", " +

@@ -19,6 +19,7 @@ struct VolumeConfig {
   std::vector<std::size_t> readers{};  // clients
   bool rival = false;                  // a second client wants to write now and then
   std::size_t rival_client = 0;
+  bool kernel = false;  // used by the kernel-like client, and by nobody else
   bool volatile_cache = true;
   Duration latency{};
   Duration jitter{};
@@ -35,8 +36,9 @@ struct Config {
   std::uint32_t depth = 4;       // requests under way of one mount on one loop
   std::uint32_t operations = 0;  // of one mount
   std::uint32_t faults = 0;
-  bool own_server = true;  // announces itself; else it is what a kernel server is
-  bool remap = false;      // a mount gives its volume up now and then
+  bool own_server = true;      // announces itself; else it is what a kernel server is
+  bool kernel_client = false;  // one more client, which is like the kernel's
+  bool gates = true;           // the server's fabric can shut out writes to busy chunks
   Duration hold_timeout{};
   rtrs::PathPolicy policy = rtrs::PathPolicy::min_inflight;
   std::vector<VolumeConfig> volumes;

@@ -25,13 +25,16 @@ Duration Faults::while_it_lasts() {
 
 Link& Faults::some_link() {
   Random& random = world_.random();
+  const std::size_t path = random.below(schedule_.config_.paths);
+  if (schedule_.kernel_ && random.below(3) == 0)
+    return world_.link(*schedule_.kernel_host_, schedule_.servers_[0]->host(), path, path);
   auto& client = schedule_.clients_[random.below(schedule_.clients_.size())];
   auto& server = *schedule_.servers_[random.below(schedule_.servers_.size())];
-  const std::size_t path = random.below(schedule_.config_.paths);
   return world_.link(*client.host, server.host(), path, path);
 }
 
 void Faults::inject() {
+  if (std::exchange(first_, false) && schedule_.kernel_ && kernel_client()) return;
   const std::uint64_t what = world_.random().below(20);
   if (what < 10) return network();
   if (what < 12) return connects();
@@ -182,18 +185,72 @@ void Faults::administrator() {
                       [](std::error_code) {});
 }
 
+// A kernel client has several requests under way on a path when the path dies for it alone, and
+// they go over another. What the server has not seen yet of the first copies arrives much later. It
+// can know that they are stale if only one of them still runs when its second copy comes (R4).
+void Faults::kernel_fails_over(std::size_t path) {
+  KernelClient& client = *schedule_.kernel_;
+  Link& link = world_.link(client.host(), client.server().host(), path, path);
+  schedule_.report_.note("fault: the kernel client fails over from path %zu", path);
+  link.black_hole_towards(client.server().host());
+  world_.run_for(2ms);
+  const bool provable = client.inflight(path) > link.undelivered_towards(client.server().host());
+  client.host().let_frames_die(false);
+  if (client.path_up(path)) client.lose_path(path);
+  world_.run_for(22ms);
+  if (!provable) link.drop_held();
+  link.heal();
+  client.host().let_frames_die(true);
+  world_.run_for(1ms);
+}
+
+void Faults::kernel_misbehaves(std::size_t path) {
+  KernelClient& client = *schedule_.kernel_;
+  schedule_.report_.note("fault: the kernel client uses a busy chunk of path %zu", path);
+  if (!client.misbehave(path)) return;
+  world_.run_for(2ms);
+  if (client.path_up(path))
+    schedule_.report_.violation("R2: a path survived a request on a busy chunk");
+}
+
+// Only as the first fault, so that nothing else can be the reason for what happens.
+bool Faults::kernel_client() {
+  KernelClient& client = *schedule_.kernel_;
+  world_.run_for(4ms);
+  std::size_t up = 0;
+  for (std::size_t i = 0; i < client.path_count(); ++i) up += client.path_up(i) ? 1U : 0U;
+  const std::size_t path = world_.random().below(client.path_count());
+  if (up < 2 || !client.path_up(path) || client.under_way() == 0) return false;
+  Disk& disk = *schedule_.disks_.back();
+  disk.device().stall(20ms);
+  world_.run_for(1ms);
+  for (std::size_t i = 0; i < client.path_count(); ++i)
+    client.guard(i, i != path && client.path_up(i));
+  world_.chance(3) ? kernel_misbehaves(path) : kernel_fails_over(path);
+  for (std::size_t i = 0; i < client.path_count(); ++i) client.guard(i, false);
+  return true;
+}
+
+namespace {
+
+void heal_link(Link& link) {
+  link.heal();
+  link.set_latency({});
+  link.delay_connects({});
+  link.refuse_connects(0);
+  link.reset_after(link.host(0), 0);
+  link.reset_after(link.host(1), 0);
+}
+
+}  // namespace
+
 void Faults::heal() {
-  for (auto& client : schedule_.clients_) {
+  for (std::size_t path = 0; path < schedule_.config_.paths; ++path) {
     for (auto& server : schedule_.servers_) {
-      for (std::size_t path = 0; path < schedule_.config_.paths; ++path) {
-        Link& link = world_.link(*client.host, server->host(), path, path);
-        link.heal();
-        link.set_latency({});
-        link.delay_connects({});
-        link.refuse_connects(0);
-        link.reset_after(server->host(), 0);
-        link.reset_after(*client.host, 0);
-      }
+      for (auto& client : schedule_.clients_)
+        heal_link(world_.link(*client.host, server->host(), path, path));
+      if (schedule_.kernel_)
+        heal_link(world_.link(*schedule_.kernel_host_, server->host(), path, path));
     }
   }
   for (auto& server : schedule_.servers_) {

@@ -21,10 +21,14 @@ class Faults {
   void servers();
   void clients();
   void administrator();
+  bool kernel_client();
+  void kernel_fails_over(std::size_t path);
+  void kernel_misbehaves(std::size_t path);
   Duration while_it_lasts();
 
   Schedule& schedule_;
   fabric::sim::World& world_;
+  bool first_ = true;
 };
 
 }  // namespace rnbd::sim_test

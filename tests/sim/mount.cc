@@ -33,7 +33,8 @@ Mount::Mount(World& world, const Config& config, const Report& report, Disk& dis
   step_.set_place(&process.loop(), world.next_id());
   work_.on_failed = [this] { later(0ns); };
   work_.orphans = std::move(options_.orphans);
-  const bool only_writer = work_.writes && !disk.config().rival;
+  // A server like the kernel's does not say that it lost something.
+  const bool only_writer = work_.writes && !disk.config().rival && config.own_server;
   work_.view = only_writer ? View::strict : View::lenient;
   later(world.some(100us));
 }

@@ -26,6 +26,9 @@ Schedule::Schedule(const Config& config, Report& report, bool trace_events)
   }
   for (std::size_t i = 0; i < config.clients; ++i)
     clients_[i].host = &world_.add_host("client" + std::to_string(i), config.paths);
+  if (!config.kernel_client) return;
+  kernel_host_ = &world_.add_host("client" + std::to_string(config.clients), config.paths);
+  kernel_host_->let_frames_die(true);
 }
 
 Schedule::~Schedule() { report_.set_world(nullptr); }
@@ -33,6 +36,7 @@ Schedule::~Schedule() { report_.set_world(nullptr); }
 void Schedule::plan_mounts() {
   for (std::size_t volume = 0; volume < config_.volumes.size(); ++volume) {
     const VolumeConfig& config = config_.volumes[volume];
+    if (config.kernel) continue;
     MountOptions options{.volume = volume, .server = config.server, .budget = config_.operations};
     clients_[config.writer].to_mount.push_back(options);
     if (config.rival) {
@@ -90,12 +94,14 @@ void Schedule::reap_all() {
 }
 
 bool Schedule::all_done() {
+  if (kernel_ && !kernel_->done()) return false;
   return std::ranges::all_of(clients_, [](const Client& client) {
     return std::ranges::all_of(client.mounts, [](const auto& mount) { return mount->done(); });
   });
 }
 
 bool Schedule::all_ended() {
+  if (kernel_ && !kernel_->ended()) return false;
   return std::ranges::all_of(clients_, [](const Client& client) {
     return std::ranges::all_of(client.mounts, [](const auto& mount) { return mount->ended(); });
   });
@@ -111,6 +117,9 @@ Outcome Schedule::run() {
   plan_mounts();
   for (auto& server : servers_) server->start();
   for (std::size_t i = 0; i < clients_.size(); ++i) start_client(i);
+  if (kernel_host_ != nullptr)
+    kernel_ = std::make_unique<KernelClient>(world_, *kernel_host_, config_, report_, *servers_[0],
+                                             *disks_.back(), clients_.size());
   Faults faults(*this);
   for (std::uint32_t i = 0; i < config_.faults; ++i) {
     world_.run_for(world_.some(world_.chance(4) ? 20ms : 1ms));
@@ -123,6 +132,7 @@ Outcome Schedule::run() {
   finish();
   Outcome outcome{world_.trace_hash(), world_.events(), 0};
   for (const Client& client : clients_) outcome.operations += client.completed;
+  if (kernel_) outcome.operations += kernel_->completed();
   return outcome;
 }
 
@@ -134,6 +144,7 @@ void Schedule::finish() {
   for (Client& client : clients_) {
     for (const auto& mount : client.mounts) mount->end();
   }
+  if (kernel_) kernel_->end();
   wait("I8: a device was not closed", [this] { return all_ended(); });
   reap_all();
   for (Client& client : clients_) {

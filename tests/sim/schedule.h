@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "sim/kernel_client.h"
 #include "sim/mount.h"
 
 namespace rnbd::sim_test {
@@ -52,6 +53,8 @@ class Schedule {
   std::vector<std::unique_ptr<ServerHost>> servers_;
   std::vector<Disk*> disks_;  // by volume
   std::vector<Client> clients_;
+  fabric::sim::Host* kernel_host_ = nullptr;
+  std::unique_ptr<KernelClient> kernel_;  // or none
 };
 
 // A schedule from its seed.

@@ -23,12 +23,15 @@ ServerProcess::ServerProcess(fabric::sim::World& world, Host& host, const Config
       random_(world.random().next()),
       process_(std::make_shared<Process>()),
       opener_(world, disks, process_) {
-  for (std::size_t i = 0; i < config.server_loops; ++i) fabrics_.push_back(&host.add_fabric());
+  for (std::size_t i = 0; i < config.server_loops; ++i)
+    fabrics_.push_back(&host.add_fabric(nullptr, {.gates = config.gates}));
   const auto loops = loops_of(fabrics_);
-  exports_ = server::Exports::create(loops, opener_,
-                                     config.server.max_chunk_size - config.server.header_size, {});
+  server::ExportsOptions exports_options;
   rtrs::server::ServerOptions options = config.server;
-  if (config.own_server) options.identity = identity;
+  if (config.own_server) options.identity = exports_options.identity = identity;
+  exports_options.refuse_survivors = config.own_server && !config.kernel_client;
+  exports_ = server::Exports::create(loops, opener_, options.max_chunk_size - options.header_size,
+                                     exports_options);
   const std::vector<fabric::Fabric*> all(fabrics_.begin(), fabrics_.end());
   server_ = rtrs::server::Server::create(all, random_, *exports_, options).value();
   for (std::size_t path = 0; path < host.address_count(); ++path)

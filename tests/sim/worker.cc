@@ -100,7 +100,8 @@ void Worker::begin_new(Slot& slot) {
                          : Op::discard;
   if (slot.op == Op::read) return;
   if (slot.op != Op::discard && random.below(6) == 0) slot.flags = block::kFua;
-  if (slot.op == Op::write && random.below(12) == 0) slot.flags |= block::kPreflush;
+  if (slot.op == Op::write && work_.preflush && random.below(12) == 0)
+    slot.flags |= block::kPreflush;
   const bool zeroes = slot.op != Op::write;
   slot.write = work_.model.begin_write(work_.client, slot.first, slot.count, zeroes);
   if (!zeroes) work_.model.stamp(slot.write, slot.memory);

@@ -36,6 +36,7 @@ struct Work {
   const bool& disk_failed;  // requests: errors are to be expected
   std::uint32_t depth = 1;
   std::uint32_t budget = 0;  // operations left
+  bool preflush = true;
   View view = View::lenient;
   bool stopping = false;       // begin nothing more
   bool dead = false;           // nobody looks at what ends now

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/mutation.h"
 #include "fabric/sim/fabric.h"
 #include "fabric/sim/world.h"
 
@@ -152,6 +153,7 @@ void SimConnection::begin_close(std::error_code why, std::error_code tell) {
   ready_.cancel();
   break_.cancel();
   done_.cancel();
+  if (broken(Rule::r13)) leave_sender_behind();
   if (!lingers_) transmit_.cancel();
   // From the loop, even without a delay: close() calls nobody.
   world_.schedule(closed_, world_.now() + world_.some(world_.options().close_delay));
@@ -176,6 +178,7 @@ void SimConnection::flush() {
     if (const auto cookie = dones_.front().cookie) handler_.on_done(cookie, Errc::flushed);
   }
   for (; !items_.empty(); items_.pop()) {
+    check_unchanged(items_.front());
     if (const auto cookie = items_.front().work.cookie) handler_.on_done(cookie, Errc::flushed);
   }
   for (; !receives_.empty(); receives_.pop()) {

@@ -61,6 +61,7 @@ class SimConnection final : public Connection {
   struct Done {
     std::uint64_t cookie = 0;
     TimePoint due{};
+    Item item;  // its bytes may be sent again until then
   };
   struct Receive {
     std::span<std::byte> buffer;
@@ -69,7 +70,7 @@ class SimConnection final : public Connection {
 
   void on_transmit();
   void transmit(Item& item);
-  void finish_item(const Item& item);
+  void finish_item(Item& item);
   std::error_code move_gate(SimMemory& memory, std::size_t chunk, std::uint32_t key,
                             std::uint64_t cookie);
   void schedule_transmit();
@@ -87,6 +88,8 @@ class SimConnection final : public Connection {
   void deliver_message(Message& message);
   void fault(std::error_code why);
   std::uint64_t sample(const Item& item) const;
+  void check_unchanged(const Item& item) const;
+  void leave_sender_behind();
 
   SimFabric& fabric_;
   World& world_;

@@ -37,12 +37,13 @@ std::size_t SimFabric::ways(const PathAddress& address) {
   return address.destination.family() == AF_INET ? 1 : 0;
 }
 
-Result<std::unique_ptr<Domain>> SimFabric::create_domain(const IncomingConnection&) {
-  return std::make_unique<SimDomain>(world(), host_, capabilities_, options_.gates);
+Result<std::unique_ptr<Domain>> SimFabric::create_domain(const IncomingConnection& first) {
+  return std::make_unique<SimDomain>(world(), host_, capabilities_, options_.gates,
+                                     world().find_host(first.peer_address()));
 }
 
 Result<std::unique_ptr<Domain>> SimFabric::create_domain(const PathAddress&, std::size_t) {
-  return std::make_unique<SimDomain>(world(), host_, capabilities_, options_.gates);
+  return std::make_unique<SimDomain>(world(), host_, capabilities_, options_.gates, nullptr);
 }
 
 Result<std::unique_ptr<Connection>> SimFabric::connect(const ConnectRequest& request,

@@ -11,6 +11,7 @@
 
 namespace rnbd::fabric::sim {
 
+struct ChunkPool;
 class SimConnection;
 class SimFabric;
 class SimListener;
@@ -53,6 +54,11 @@ class Host {
   bool up() const { return up_; }
   std::uint32_t life() const { return life_; }
 
+  // Whether what is on its way from a connection of this host, and has not reached its receiver's
+  // host, is lost when the connection closes here. Else it arrives.
+  void let_frames_die(bool die) { frames_die_ = die; }
+  bool frames_die() const { return frames_die_; }
+
   // As by SIGSTOP: no event of its loops happens for this time; then all that were due happen, in
   // order.
   void freeze(Duration time);
@@ -63,6 +69,7 @@ class Host {
   friend class SimFabric;
   friend class SimListener;
   friend class SimConnection;
+  friend class SimDomain;
   friend class World;
   friend class Pipe;
   SimListener* find_listener(const Address& address) const;
@@ -72,6 +79,7 @@ class Host {
   std::string name_;
   std::uint32_t index_;
   bool up_ = true;
+  bool frames_die_ = false;
   std::uint32_t life_ = 1;
   std::uint16_t last_port_ = 40000;
   TimePoint frozen_until_{};
@@ -79,6 +87,8 @@ class Host {
   std::vector<std::unique_ptr<SimFabric>> fabrics_;
   std::vector<SimListener*> listeners_;  // register and leave by themselves
   std::vector<SimConnection*> connections_;
+  std::vector<std::pair<const Host*, std::shared_ptr<ChunkPool>>>
+      pools_;  // by client: only where safety rule R1 is switched off
 };
 
 }  // namespace rnbd::fabric::sim

@@ -41,6 +41,20 @@ void Link::black_hole_towards(const Host& receiver) {
   }
 }
 
+void Link::drop_held() {
+  pipes_.for_each([](Pipe& pipe) { pipe.drop_held(); });
+}
+
+std::size_t Link::undelivered_towards(const Host& receiver) {
+  std::size_t sum = 0;
+  pipes_.for_each([&](Pipe& pipe) {
+    for (int side = 0; side < 2; ++side) {
+      if (pipe.host(side) == &receiver) sum += pipe.undelivered(side);
+    }
+  });
+  return sum;
+}
+
 void Link::heal() {
   pipes_.for_each([](Pipe& pipe) { pipe.expire(); });
   down_ = false;

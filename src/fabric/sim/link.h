@@ -39,6 +39,9 @@ class Link {
   // Nothing arrives (at that host), and nobody is told.
   void black_hole();
   void black_hole_towards(const Host& receiver);
+  // What a black hole holds back is lost; and how much there is, on its way to that host.
+  void drop_held();
+  std::size_t undelivered_towards(const Host& receiver);
   // Undoes cut and black_hole: what was held back arrives.
   void heal();
   void set_latency(const Latency& latency);

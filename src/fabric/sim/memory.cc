@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/mutation.h"
 #include "fabric/sim/world.h"
 
 namespace rnbd::fabric::sim {
@@ -27,22 +28,23 @@ bool inside(std::uint64_t base, std::uint64_t size, std::uint64_t address, std::
 
 }  // namespace
 
-void SimMemory::Free::operator()(std::byte* bytes) const { std::free(bytes); }
+void ChunkPool::Free::operator()(std::byte* bytes) const { std::free(bytes); }
+
+ChunkPool::ChunkPool(const MemoryOptions& options)
+    : size(options.size),
+      bytes(static_cast<std::byte*>(std::calloc(std::max<std::size_t>(options.size, 1), 1))) {
+  RNBD_ASSERT(bytes != nullptr);
+}
 
 SimMemory::SimMemory(SimDomain& domain, const MemoryOptions& options, std::uint32_t key,
                      std::uint64_t base)
-    : domain_(domain),
-      options_(options),
-      key_(key),
-      base_(base),
-      bytes_(static_cast<std::byte*>(std::calloc(std::max<std::size_t>(options.size, 1), 1))) {
-  RNBD_ASSERT(bytes_ != nullptr);
+    : domain_(domain), options_(options), key_(key), base_(base), pool_(domain.make_pool(options)) {
   if (options.chunk_size == 0) return;
   const std::size_t count = (options.size + options.chunk_size - 1) / options.chunk_size;
   if (domain.capabilities_.keyed_gates) {
     gate_keys_.resize(count, 0);
   } else {
-    gates_.resize(count, true);
+    pool_->gates.resize(count, true);
   }
 }
 
@@ -58,8 +60,8 @@ RemoteSpan SimMemory::remote(std::size_t offset, std::size_t length) const {
 
 void SimMemory::set_gate(std::size_t chunk, bool open) {
   if (!gate_keys_.empty()) return;
-  RNBD_ASSERT(chunk < gates_.size());
-  gates_[chunk] = open;
+  RNBD_ASSERT(chunk < pool_->gates.size());
+  pool_->gates[chunk] = open;
 }
 
 std::uint32_t SimMemory::fresh_gate_key() {
@@ -79,20 +81,21 @@ std::byte* SimMemory::writable(std::uint32_t key, std::uint64_t address, std::si
     const auto found = std::ranges::find(gate_keys_, key);
     if (found == gate_keys_.end()) return nullptr;
     const auto chunk = gate(static_cast<std::size_t>(found - gate_keys_.begin()), key);
-    return inside(chunk.address, chunk.length, address, length) ? bytes_.get() + (address - base_)
-                                                                : nullptr;
+    return inside(chunk.address, chunk.length, address, length)
+               ? pool_->bytes.get() + (address - base_)
+               : nullptr;
   }
   if (key != key_) return nullptr;
   if (options_.access != Access::remote_write || !inside(base_, options_.size, address, length))
     return nullptr;
   const std::size_t offset = address - base_;
-  if (domain_.gates_ && !gates_.empty() && length > 0) {
+  if (domain_.gates_ && !pool_->gates.empty() && length > 0) {
     const std::size_t last = (offset + length - 1) / options_.chunk_size;
     for (std::size_t chunk = offset / options_.chunk_size; chunk <= last; ++chunk) {
-      if (!gates_[chunk]) return nullptr;
+      if (!pool_->gates[chunk]) return nullptr;
     }
   }
-  return bytes_.get() + offset;
+  return pool_->bytes.get() + offset;
 }
 
 void SimMemory::renew_key() {
@@ -112,6 +115,16 @@ Result<std::unique_ptr<Memory>> SimDomain::register_memory(const MemoryOptions& 
       std::make_unique<SimMemory>(*this, options, memory_key(world_, index), random_base(world_));
   memories_.push_back(memory.get());
   return memory;
+}
+
+// One pool for each memory; or, with rule R1 switched off, one for all paths of a client.
+std::shared_ptr<ChunkPool> SimDomain::make_pool(const MemoryOptions& options) {
+  if (!broken(Rule::r1) || peer_ == nullptr || options.chunk_size == 0)
+    return std::make_shared<ChunkPool>(options);
+  for (const auto& [peer, pool] : host_.pools_) {
+    if (peer == peer_ && pool->size == options.size) return pool;
+  }
+  return host_.pools_.emplace_back(peer_, std::make_shared<ChunkPool>(options)).second;
 }
 
 SimMemory* SimDomain::find(std::uint32_t key) {

@@ -13,11 +13,22 @@ class Host;
 class SimDomain;
 class World;
 
+// Bytes, and which of their chunks may be written to.
+struct ChunkPool {
+  struct Free {
+    void operator()(std::byte* bytes) const;
+  };
+  explicit ChunkPool(const MemoryOptions& options);
+  const std::size_t size;
+  std::unique_ptr<std::byte, Free> bytes;
+  std::vector<bool> gates;  // open
+};
+
 class SimMemory final : public Memory {
  public:
   SimMemory(SimDomain& domain, const MemoryOptions& options, std::uint32_t key, std::uint64_t base);
   ~SimMemory() override;
-  std::span<std::byte> bytes() override { return {bytes_.get(), options_.size}; }
+  std::span<std::byte> bytes() override { return {pool_->bytes.get(), options_.size}; }
   RemoteSpan remote(std::size_t offset, std::size_t length) const override;
   void set_gate(std::size_t chunk, bool open) override;
 
@@ -32,22 +43,21 @@ class SimMemory final : public Memory {
   void renew_key();
 
  private:
-  struct Free {
-    void operator()(std::byte* bytes) const;
-  };
   SimDomain& domain_;
   MemoryOptions options_;
   std::uint32_t key_;
   std::uint64_t base_;  // of its addresses for peers: nothing a peer could guess
-  std::unique_ptr<std::byte, Free> bytes_;
-  std::vector<bool> gates_;               // open
+  // Shared with other paths of the same client only where safety rule R1 is switched off.
+  std::shared_ptr<ChunkPool> pool_;
   std::vector<std::uint32_t> gate_keys_;  // where gates have keys
 };
 
 class SimDomain final : public Domain {
  public:
-  SimDomain(World& world, Host& host, const Capabilities& capabilities, bool gates)
-      : world_(world), host_(host), capabilities_(capabilities), gates_(gates) {}
+  // `peer`: of an acceptor.
+  SimDomain(World& world, Host& host, const Capabilities& capabilities, bool gates,
+            const Host* peer)
+      : world_(world), host_(host), capabilities_(capabilities), gates_(gates), peer_(peer) {}
   ~SimDomain() override;
   const Capabilities& capabilities() const override { return capabilities_; }
   Result<std::unique_ptr<Memory>> register_memory(const MemoryOptions& options) override;
@@ -55,6 +65,7 @@ class SimDomain final : public Domain {
   SimMemory* find(std::uint32_t key);  // which still has to say what the key is good for
   Host& host() { return host_; }
   bool gates() const { return gates_; }
+  std::shared_ptr<ChunkPool> make_pool(const MemoryOptions& options);
   void connection_opened() { ++connections_; }
   void connection_closed() { --connections_; }
 
@@ -64,6 +75,7 @@ class SimDomain final : public Domain {
   Host& host_;
   Capabilities capabilities_;
   bool gates_;
+  const Host* peer_;
   std::vector<SimMemory*> memories_;  // by key index; nullptr once destroyed
   std::size_t connections_ = 0;       // not yet closed
 };

@@ -33,6 +33,28 @@ void Pipe::attach(int side, SimConnection& connection) {
   ends_[side] = &connection;
 }
 
+void Pipe::detach(int side) {
+  ends_[side] = nullptr;
+  if (host(side) == nullptr || !host(side)->frames_die()) return;
+  Way& way = ways_[1 - side];
+  std::size_t landed = way.delivering ? 1 : 0;
+  if (!held(way.side)) {
+    while (landed < way.messages.size() && way.messages[landed].arrival <= world_.now()) ++landed;
+  }
+  for (std::size_t i = landed; i < way.messages.size(); ++i)
+    way.bytes -= way.messages[i].payload.size();
+  way.messages.truncate(landed);
+  if (landed == 0) way.event.cancel();
+}
+
+void Pipe::drop_held() {
+  for (Way& way : ways_) {
+    if (way.messages.empty() || !held(way.side)) continue;
+    way.messages.clear();
+    way.bytes = 0;
+  }
+}
+
 Host* Pipe::host(int side) const {
   return link_ == nullptr ? nullptr
                           : link_->host_[side == 0 ? initiator_side_ : 1 - initiator_side_];

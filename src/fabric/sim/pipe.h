@@ -41,7 +41,7 @@ class Pipe final : public ListNode, public std::enable_shared_from_this<Pipe> {
        const Address& destination);
 
   void attach(int side, SimConnection& connection);
-  void detach(int side) { ends_[side] = nullptr; }
+  void detach(int side);
   SimConnection* end(int side) const { return ends_[side]; }
   Host* host(int side) const;
   const Address& address(int side) const { return addresses_[side]; }
@@ -56,6 +56,10 @@ class Pipe final : public ListNode, public std::enable_shared_from_this<Pipe> {
   // Delivery to `side` goes on after it could not: a receive was posted, the end is ready, the link
   // healed.
   void resume(int side);
+  // Work items that have not been delivered to `side`.
+  std::size_t undelivered(int side) { return ways_[side].messages.size(); }
+  // Loses what is held back.
+  void drop_held();
   // What is held back and has outlived its sender for too long is lost.
   void expire();
   // Both ends lose the connection at `time` and a little later; nothing arrives any more.

@@ -2,6 +2,7 @@
 // A queue in a circle of slots that stay constructed: an element's buffers keep their capacity when
 // the slot is used again, so a queue that has reached its depth allocates nothing more.
 
+#include <algorithm>
 #include <cstddef>
 #include <utility>
 #include <vector>
@@ -34,6 +35,7 @@ class Ring {
     head_ = (head_ + 1) & (slots_.size() - 1);
     --size_;
   }
+  void truncate(std::size_t size) { size_ = std::min(size_, size); }
   void clear() { head_ = size_ = 0; }
 
  private:
