@@ -206,6 +206,8 @@ void run_life(std::uint64_t seed, History& history) {
   ASSERT_TRUE(pair.world().run_until([&] { return pair.server_running(); }, 10s));
   pair.world().run_for(450ms);
   pair.link().heal();
+  for (Host* host : {&pair.client_host(), &pair.server_host()})
+    pair.link().reset_after(*host, 0);  // none that is still to come
   pair.world().run_for(100ms);
   ASSERT_TRUE(pair.world().run_until([&] { return pair.connected(); }, 10s));
   pair.world().run_for(10ms);
