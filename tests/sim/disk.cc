@@ -123,6 +123,7 @@ std::error_code Disk::on_request(const block::Request& request) {
   ever_failed_ = true;
   if (hardens) {
     ++failing_;
+    flush_failed_ = true;
     device_.forget_dirty();
   }
   report_.note("disk %u: %s of %llu at %llu fails", config_.number, block::op_name(request.op),
@@ -137,6 +138,7 @@ void Disk::on_told(const block::Request& request) {
 }
 
 void Disk::power_cut() {
+  flush_failed_ = false;
   device_.power_cut();
   model_.power_lost();
 }

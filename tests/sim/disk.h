@@ -39,6 +39,7 @@ class Disk {
   void fail_flushes(std::uint32_t count);
   void power_cut();
   const bool& ever_failed() const { return ever_failed_; }
+  bool flush_failed() const { return flush_failed_; }
   std::size_t open_handles() const { return handles_; }
 
  private:
@@ -59,6 +60,7 @@ class Disk {
   std::uint32_t fail_flushes_ = 0;
   std::uint32_t failing_ = 0;  // flushes that failed, and nobody was told yet
   bool ever_failed_ = false;
+  bool flush_failed_ = false;  // and power has not been lost since
 };
 
 // What a server process opened.

@@ -138,6 +138,9 @@ void Faults::servers() {
       server.lose_power(death);
       break;
     default:
+      // A server process that is started anew does not know that a flush failed before.
+      if (std::ranges::any_of(server.disks(), [](const auto& d) { return d->flush_failed(); }))
+        return;
       schedule_.report_.note("fault: %s's process killed", server.host().name().c_str());
       server.kill(Host::Death::noticed);
       break;

@@ -47,11 +47,16 @@ void Pipe::detach(int side) {
   if (landed == 0) way.event.cancel();
 }
 
+void Pipe::lose(Way& way) {
+  way.event.cancel();
+  way.messages.clear();
+  way.bytes = 0;
+}
+
 void Pipe::drop_held() {
   for (Way& way : ways_) {
     if (way.messages.empty() || !held(way.side)) continue;
-    way.messages.clear();
-    way.bytes = 0;
+    lose(way);
   }
 }
 
@@ -114,8 +119,7 @@ void Pipe::expire() {
   for (Way& way : ways_) {
     if (way.messages.empty() || !held(way.side) || ends_[1 - way.side] != nullptr) continue;
     if (world_.now() - way.messages.front().arrival <= world_.options().lifetime) continue;
-    way.messages.clear();
-    way.bytes = 0;
+    lose(way);
   }
 }
 

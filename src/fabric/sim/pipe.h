@@ -93,6 +93,7 @@ class Pipe final : public ListNode, public std::enable_shared_from_this<Pipe> {
   void deliver_twin(std::span<const std::byte> private_data);
   void deliver_to_nobody(int side, const Message& message);
   void pop(Way& way);
+  static void lose(Way& way);
   void count_delivery(int side);
   void place_part_of_head(int side);
 
