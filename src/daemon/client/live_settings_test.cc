@@ -17,7 +17,7 @@ TEST(LiveSettings, AHoldIsForEverATimeOrTheEndOfWaiting) {
 }
 
 TEST(LiveSettings, AHoldThatCouldMeanTwoThingsIsRefusedWithWhatWouldBeRight) {
-  for (const char* text : {"0", "0s", "", "-1", "never", "25h", "10 s", "1e3", "forever "}) {
+  for (const char* text : {"0", "0s", "", "-1", "never", "25h", "10 x", "1e3", "forever "}) {
     const auto hold = parse_hold(text);
     ASSERT_FALSE(hold) << text;
     EXPECT_EQ(hold.error().code, ProblemCode::usage);

@@ -21,7 +21,8 @@ Manager::Manager(Reactors& reactors, const ClientConfig& config, Frontends& fron
       config_(config),
       frontends_(frontends),
       file_(std::move(file)),
-      resolver_(std::make_unique<Worker>()) {}
+      resolver_(std::make_unique<Worker>()),
+      names_timer_(Timer::of<&Manager::look_for_moved_hosts>(reactors.home(), this)) {}
 
 Manager::~Manager() = default;
 
@@ -55,6 +56,7 @@ void Manager::leave(Mapping& mapping, bool force, const ManagerReply& reply) {
   mapping.state = State::leaving;
   mapping.force = force;
   mapping.timeout.disarm();
+  if (force) mapping.timeout.arm_after(config_.connect_timeout);
   DeviceView view = view_of(mapping);
   log_info("<{}@{}> unmapping rnbd{}{}", printable(mapping.request.device_path),
            printable(mapping.request.session), mapping.number, force ? ", by force" : "");
@@ -85,6 +87,18 @@ void Manager::leave(Mapping& mapping, bool force, const ManagerReply& reply) {
   };
   if (mapping.presence.export_name.empty()) return gone({});
   frontends_.detach(mapping.presence, force, gone);
+}
+
+// By force, and yet requests lie on the server unanswered over paths that live (a disk hangs
+// there): their memory is ours again only when their connections are gone. Other volumes of the
+// session wait meanwhile.
+void Manager::let_go(Mapping& mapping) {
+  if (mapping.device == nullptr) return;  // they are done
+  log_warning("<{}@{}> requests are not answered: connecting the session's paths anew",
+              printable(mapping.request.device_path), printable(mapping.request.session));
+  rtrs::client::Session* session = mapping.session->client->session();
+  const std::size_t count = session != nullptr ? session->paths().size() : 0;
+  for (std::size_t i = 0; i < count; ++i) session->reconnect_path(i, [](std::error_code) {});
 }
 
 void Manager::close_device(Mapping& mapping, std::function<void()> done) {

@@ -64,11 +64,15 @@ class Manager final {
   struct PathChange;
   using Mappings = std::list<std::unique_ptr<Mapping>>;
 
+  void remember_name(Session& session, const PathSpec& asked, const fabric::PathAddress& address);
+  void look_for_moved_hosts();
+  void look_up(const std::string& session, const NamedPath& named);
+  void move_path(const std::string& session, const NamedPath& named, const fabric::PathAddress& to);
   void start(Mapping& mapping);
   void resolve_hosts(Mapping& mapping);
   void next_alternative(Mapping& mapping);
   void join_session(Mapping& mapping);
-  Outcome<Session*> create_session(const MapRequest& request);
+  Outcome<Session*> create_session(const Mapping& mapping);
   void open(Mapping& mapping);
   void opened(Mapping& mapping, tl::expected<client::RemoteDevice*, client::Failure> result);
   void appeared(Mapping& mapping, Outcome<Presence> presence);
@@ -81,6 +85,7 @@ class Manager final {
   void on_timeout(Mapping& mapping);
 
   void leave(Mapping& mapping, bool force, const ManagerReply& reply);
+  void let_go(Mapping& mapping);
   void close_device(Mapping& mapping, std::function<void()> done);
   void remove(Mapping& mapping);
   void release_session(Mapping& mapping);
@@ -93,8 +98,8 @@ class Manager final {
   Outcome<Mapping*> find_target(const std::string& target, const std::string& session) const;
   Outcome<Session*> find_session(const std::string& name) const;
   Outcome<PathsMeant> find_paths(const std::string& target, const std::string& path) const;
-  void add_resolved_path(const std::string& session, std::vector<PathSpec> alternatives,
-                         const ManagerReply& reply);
+  void add_resolved_path(const std::string& session, const PathSpec& asked,
+                         std::vector<PathSpec> alternatives, const ManagerReply& reply);
   void path_added(Session& session, const fabric::PathAddress& address);
   void path_removed(Session& session, const fabric::PathAddress& address);
   void change_one(const std::shared_ptr<PathChange>& change, std::size_t index);
@@ -118,6 +123,8 @@ class Manager final {
   std::map<std::string, SavedSession> inherited_;  // of the predecessor, not yet taken over
   std::function<void()> on_empty_;                 // set: we are closing
   std::unique_ptr<Worker> resolver_;               // getaddrinfo
+  Timer names_timer_;                              // looks for paths whose host has moved
+  bool looking_up_ = false;                        // for one of them
   // Shared with answers of the resolver on their way here, which must not find us gone.
   std::shared_ptr<int> alive_ = std::make_shared<int>();
 };

@@ -124,6 +124,7 @@ void Manager::resolve_hosts(Mapping& mapping) {
       if (!resolved)
         return give_up(*found, refused(request, resolved.error().code, resolved.error().what,
                                        resolved.error().hint, resolved.error().error));
+      found->asked = request.paths;
       found->alternatives = std::move(*resolved);
       next_alternative(*found);
     });
@@ -155,7 +156,7 @@ void Manager::join_session(Mapping& mapping) {
                                       "use another sessname", EINVAL));
     mapping.session = at->second.get();
   } else {
-    auto session = create_session(mapping.request);
+    auto session = create_session(mapping);
     if (!session) return give_up(mapping, session.error());
     mapping.session = *session;
   }
@@ -163,12 +164,14 @@ void Manager::join_session(Mapping& mapping) {
   open(mapping);
 }
 
-Outcome<Manager::Session*> Manager::create_session(const MapRequest& request) {
+Outcome<Manager::Session*> Manager::create_session(const Mapping& mapping) {
+  const MapRequest& request = mapping.request;
   client::ClientOptions options = client_options(config_, request);
   auto session = std::make_unique<Session>();
   const auto inherited = inherited_.find(request.session);
   if (inherited != inherited_.end()) {
     const SavedSession& old = inherited->second;
+    for (const NamedPath& name : old.names) remember_name(*session, name.asked, name.now);
     session->policy_set = old.policy.has_value();
     session->attempts_set = old.max_reconnect_attempts.has_value();
     options.session.policy = old.policy.value_or(options.session.policy);
@@ -188,6 +191,10 @@ Outcome<Manager::Session*> Manager::create_session(const MapRequest& request) {
     made->identity = identity;
     save();
   };
+  // A successor knows its names already.
+  if (!options.session.resume)
+    for (std::size_t i = 0; i < mapping.asked.size(); ++i)
+      remember_name(*session, mapping.asked[i], options.session.paths[i]);
   session->policy = options.session.policy;
   session->failover = options.session.failover;
   session->max_reconnect_attempts = options.session.max_reconnect_attempts;
@@ -298,6 +305,7 @@ void Manager::give_up(Mapping& mapping, Problem why) {
 }
 
 void Manager::on_timeout(Mapping& mapping) {
+  if (mapping.state == State::leaving) return let_go(mapping);
   Problem why = refused(mapping.request, ProblemCode::unreachable,
                         fmt::format("{} did not bring it within {}", peers_of(mapping.request),
                                     format_duration(config_.map_timeout)),

@@ -15,13 +15,9 @@
 namespace rnbd::daemon {
 namespace {
 
-bool same_spec(const fabric::PathAddress& one, const fabric::PathAddress& other) {
-  return one.to_spec() == other.to_spec() && one.destination.port() == other.destination.port();
-}
-
 bool means(const PathSpec& spec, const fabric::PathAddress& address) {
   auto parsed = fabric::PathAddress::parse(to_text(spec), spec.port);
-  return parsed && same_spec(*parsed, address);
+  return parsed && same_path(*parsed, address);
 }
 
 std::uint16_t first_port(const std::vector<rtrs::client::PathInfo>& paths) {
@@ -123,7 +119,7 @@ void Manager::add_path(const std::string& name, const PathSpec& path, const Mana
   MapRequest request{.session = name, .paths = {path}};
   if (request.paths[0].port == 0)
     request.paths[0].port = first_port((*session)->client->session()->paths());
-  if (!needs_resolving(request)) return add_resolved_path(name, request.paths, reply);
+  if (!needs_resolving(request)) return add_resolved_path(name, path, request.paths, reply);
   resolver_->post(
       [this, alive = std::weak_ptr<int>(alive_), loop = &reactors_.home(), request, reply] {
         auto resolved = resolve_host_names(request);
@@ -132,14 +128,14 @@ void Manager::add_path(const std::string& name, const PathSpec& path, const Mana
           if (!resolved) return reply(failure(resolved.error()));
           std::vector<PathSpec> alternatives;
           for (const auto& paths : *resolved) alternatives.push_back(paths[0]);
-          add_resolved_path(request.session, std::move(alternatives), reply);
+          add_resolved_path(request.session, request.paths[0], std::move(alternatives), reply);
         });
       });
 }
 
 // Each of the addresses of one path in turn, until one answers.
-void Manager::add_resolved_path(const std::string& name, std::vector<PathSpec> alternatives,
-                                const ManagerReply& reply) {
+void Manager::add_resolved_path(const std::string& name, const PathSpec& asked,
+                                std::vector<PathSpec> alternatives, const ManagerReply& reply) {
   auto session = find_session(name);
   if (!session) return reply(failure(session.error()));
   const PathSpec spec = alternatives.front();
@@ -150,10 +146,11 @@ void Manager::add_resolved_path(const std::string& name, std::vector<PathSpec> a
                           fmt::format("cannot use the address '{}': {}", printable(to_text(spec)),
                                       address.error().message()),
                           "ip:10.0.0.1", to_errno(address.error())}));
-  auto done = [this, name, spec, address = *address, alternatives, reply](std::error_code error) {
+  auto done = [this, name, asked, spec, address = *address, alternatives,
+               reply](std::error_code error) {
     const bool already = error == from_errno(EEXIST);
     if (error && !already) {
-      if (!alternatives.empty()) return add_resolved_path(name, alternatives, reply);
+      if (!alternatives.empty()) return add_resolved_path(name, asked, alternatives, reply);
       return reply(failure(path_problem({.session = name, .paths = {spec}}, error,
                                         config_.connect_timeout, reactors_.rdma())));
     }
@@ -161,11 +158,14 @@ void Manager::add_resolved_path(const std::string& name, std::vector<PathSpec> a
     response.already = already;
     auto at = sessions_.find(name);
     if (at == sessions_.end()) return reply(std::move(response));
-    if (!already) path_added(*at->second, address);
+    if (!already) {
+      remember_name(*at->second, asked, address);
+      path_added(*at->second, address);
+    }
     SessionView& view = response.sessions.emplace_back(view_of(*at->second));
     const auto paths = at->second->client->session()->paths();
     std::erase_if(view.paths, [&](const PathView& path) {
-      return !same_spec(paths[path.number - 1].address, address);
+      return !same_path(paths[path.number - 1].address, address);
     });
     reply(std::move(response));
   };
@@ -177,7 +177,9 @@ void Manager::path_added(Session& session, const fabric::PathAddress& address) {
   log_info("<{}> path {} added", printable(session.name), address.to_string());
   const std::string text = address.to_spec();
   for (const auto& mapping : mappings_) {
-    if (mapping->session != &session || mapping->request.paths.size() >= kPathsMax) continue;
+    if (mapping->session != &session) continue;
+    mapping->asked.clear();  // the session knows its names
+    if (mapping->request.paths.size() >= kPathsMax) continue;
     auto spec = parse_path_spec(text, address.destination.port());
     if (spec) mapping->request.paths.push_back(*spec);
   }
@@ -186,8 +188,11 @@ void Manager::path_added(Session& session, const fabric::PathAddress& address) {
 
 void Manager::path_removed(Session& session, const fabric::PathAddress& address) {
   log_info("<{}> path {} removed", printable(session.name), address.to_string());
+  std::erase_if(session.names,
+                [&](const NamedPath& named) { return same_path(named.now, address); });
   for (const auto& mapping : mappings_) {
     if (mapping->session != &session) continue;
+    mapping->asked.clear();
     std::erase_if(mapping->request.paths,
                   [&](const PathSpec& path) { return means(path, address); });
   }
@@ -212,6 +217,10 @@ void Manager::change_paths(AdminCommand command, const std::string& target, cons
         {ProblemCode::refused,
          fmt::format("cannot remove the last path of session '{}'", printable(session.name)),
          "disconnect it, add another one before, or unmap the session's volumes", EBUSY}));
+  if (meant->indexes.empty())
+    return reply(failure({ProblemCode::not_found,
+                          fmt::format("session '{}' has no path", printable(session.name)),
+                          "'rnbd add path' adds one", ENOENT}));
   auto change = std::make_shared<PathChange>();  // shared by the answers to come
   change->change = command;
   change->session = session.name;
@@ -263,7 +272,7 @@ void Manager::change_one(const std::shared_ptr<PathChange>& change, std::size_t 
     view.paths.clear();
     for (std::size_t i = 0; i < change->paths.size(); ++i) {
       const auto there = std::find_if(paths.begin(), paths.end(), [&](const auto& path) {
-        return same_spec(path.address, change->paths[i]);
+        return same_path(path.address, change->paths[i]);
       });
       PathView& path = view.paths.emplace_back(change->views[i]);
       if (there == paths.end()) path.state = "removed";
@@ -276,7 +285,7 @@ void Manager::change_one(const std::shared_ptr<PathChange>& change, std::size_t 
   rtrs::client::Session& rtrs = *(*session)->client->session();
   const auto paths = rtrs.paths();
   const auto at = std::find_if(paths.begin(), paths.end(), [&](const auto& path) {
-    return same_spec(path.address, change->paths[number]);
+    return same_path(path.address, change->paths[number]);
   });
   const auto index = static_cast<std::size_t>(at - paths.begin());
   switch (change->change) {

@@ -29,7 +29,8 @@ SavedState Manager::state_to_save() const {
            .max_reconnect_attempts = session->attempts_set
                                          ? std::optional(session->max_reconnect_attempts)
                                          : std::nullopt,
-           .identity = session->identity});
+           .identity = session->identity,
+           .names = session->names});
   for (const auto& [name, session] : inherited_) state.sessions.push_back(session);
   for (const auto& mapping : mappings_) {
     const bool seen = mapping->state == State::appearing || mapping->state == State::ready ||

@@ -5,6 +5,9 @@
 
 namespace rnbd::daemon {
 
+// The same addresses, port and transport.
+bool same_path(const fabric::PathAddress& one, const fabric::PathAddress& other);
+
 struct Manager::Session {
   std::string name;
   std::unique_ptr<client::Client> client;
@@ -16,6 +19,7 @@ struct Manager::Session {
   bool policy_set = false;        // at run time: a successor keeps it
   bool attempts_set = false;      // the same
   std::size_t paths_leaving = 0;  // being removed
+  std::vector<NamedPath> names;   // of the paths that were given by a host's name
   unsigned users = 0;             // mappings that hold it
   bool closing = false;
   bool closed = false;
@@ -35,6 +39,7 @@ struct Manager::Mapping final : block::DeviceWatcher {
   Timer timeout;
   Timer retry;  // of recovering
   MapRequest request;
+  std::vector<PathSpec> asked;  // the request's paths before their names were resolved
   std::vector<std::vector<PathSpec>> alternatives;  // further addresses of the hosts named
   State state = State::resolving;
   unsigned number = 0;

@@ -24,6 +24,11 @@ struct PathRecord {
   std::string uuid{};
   std::uint16_t reconnects = 0;
 };
+struct NameRecord {
+  std::string asked{};
+  std::string path{};
+  std::uint16_t port = 0;
+};
 struct SessionRecord {
   std::string name{};
   int poll_queues = 0;
@@ -31,6 +36,7 @@ struct SessionRecord {
   std::string max_reconnect_attempts{};
   std::string uuid{};
   std::vector<PathRecord> paths{};
+  std::vector<NameRecord> names{};
 };
 struct MappingRecord {
   std::string line{};
@@ -53,6 +59,12 @@ static void fields(Io& io, PathRecord& v) {
   io.field("reconnects", v.reconnects);
 }
 template <class Io>
+static void fields(Io& io, NameRecord& v) {
+  io.field("asked", v.asked);
+  io.field("path", v.path);
+  io.field("port", v.port);
+}
+template <class Io>
 static void fields(Io& io, SessionRecord& v) {
   io.field("name", v.name);
   io.field("poll_queues", v.poll_queues);
@@ -60,6 +72,7 @@ static void fields(Io& io, SessionRecord& v) {
   io.field("max_reconnect_attempts", v.max_reconnect_attempts);
   io.field("uuid", v.uuid);
   io.field("paths", v.paths);
+  io.field("names", v.names);
 }
 template <class Io>
 static void fields(Io& io, MappingRecord& v) {
@@ -123,6 +136,12 @@ Outcome<SavedSession> session_of(const SessionRecord& record) {
     identity.reconnects = path.reconnects;
     session.identity.paths.push_back(identity);
   }
+  for (const NameRecord& name : record.names) {
+    auto asked = parse_path_spec(name.asked, name.port);
+    auto now = fabric::PathAddress::parse(name.path, name.port);
+    if (!asked || !now) return damaged(fmt::format("'{}' is no path", printable(name.asked)));
+    session.names.push_back({.asked = *asked, .now = *now});
+  }
   return session;
 }
 
@@ -155,6 +174,10 @@ std::string encode_state(const SavedState& state) {
                          .port = path.address.destination.port(),
                          .uuid = hex(path.uuid),
                          .reconnects = path.reconnects});
+    for (const NamedPath& name : session.names)
+      s.names.push_back({.asked = to_text(name.asked),
+                         .path = name.now.to_spec(),
+                         .port = name.now.destination.port()});
   }
   for (const SavedMapping& mapping : state.mappings)
     record.mappings.push_back({.line = to_line(mapping.request),

@@ -21,6 +21,13 @@ struct SavedMapping {
   std::optional<Duration> hold{};  // where it was set at run time
 };
 
+// A path that was given by a host's name, and where that host was.
+struct NamedPath {
+  PathSpec asked{};
+  fabric::PathAddress now{};
+  unsigned lost = 0;  // how often it was found lost of late; not saved
+};
+
 struct SavedSession {
   std::string name{};
   int poll_queues = 0;
@@ -28,6 +35,7 @@ struct SavedSession {
   std::optional<rtrs::PathPolicy> policy{};
   std::optional<int> max_reconnect_attempts{};
   rtrs::client::SessionIdentity identity{};
+  std::vector<NamedPath> names{};
 };
 
 struct SavedState {

@@ -22,6 +22,8 @@ SavedState example() {
   path.uuid.fill(0x01);
   path.reconnects = 7;
   session.identity.paths.push_back(path);
+  session.names.push_back(
+      {.asked = *parse_path_spec("ip:10.0.0.9,host:st.example", 4321), .now = path.address});
   state.sessions.push_back(session);
   SavedMapping mapping{
       .number = 3, .ublk_tag = 0xfedcba9876543210, .hold = std::chrono::milliseconds(1500)};
@@ -51,6 +53,9 @@ void expect_example(const SavedState& state) {
   EXPECT_EQ(state.sessions[0].policy, want.sessions[0].policy);
   EXPECT_EQ(state.sessions[0].max_reconnect_attempts, 7);
   EXPECT_EQ(state.sessions[0].identity, want.sessions[0].identity);
+  ASSERT_EQ(state.sessions[0].names.size(), 1U);
+  EXPECT_EQ(state.sessions[0].names[0].asked, want.sessions[0].names[0].asked);
+  EXPECT_EQ(state.sessions[0].names[0].now.to_spec(), "ip:10.0.0.9,tcp:10.0.0.1");
   EXPECT_EQ(state.sessions[0].identity.paths[0].address.destination.transport(),
             fabric::Transport::tcp);
   ASSERT_EQ(state.mappings.size(), 1U);
