@@ -28,8 +28,9 @@ enum class Rule : std::uint8_t {
 };
 
 #ifdef RNBD_MUTATIONS
-inline Rule switched_off = Rule::none;  // set before the simulation starts; one thread
-inline bool broken(Rule rule) { return rule == switched_off; }
+// A bit for each rule; set before the simulation starts; one thread.
+inline std::uint32_t switched_off = 0;
+inline bool broken(Rule rule) { return (switched_off >> static_cast<unsigned>(rule) & 1) != 0; }
 #else
 constexpr bool broken(Rule) { return false; }
 #endif

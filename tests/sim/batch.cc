@@ -42,7 +42,7 @@ std::uint64_t size_of(const BatchOptions& options) {
 [[noreturn]] void run_child(const BatchOptions& options, Shared& shared, std::uint64_t from) {
   set_log_options({.program = "rnbd-sim", .level = LogLevel::off});
 #ifdef RNBD_MUTATIONS
-  switched_off = options.rule;
+  switched_off = options.switched_off;
 #endif
   Report report(
       [&shared](const std::string& what) {

@@ -15,8 +15,8 @@ struct BatchOptions {
   std::uint64_t count = 0;
   std::vector<std::uint64_t> seeds{};  // instead, if not empty
   unsigned jobs = 1;
-  std::size_t failures_max = 20;  // then it stops
-  Rule rule = Rule::none;         // switched off
+  std::size_t failures_max = 20;   // then it stops
+  std::uint32_t switched_off = 0;  // rules, as in base/mutation.h
 };
 
 struct Failure {

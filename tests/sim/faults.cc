@@ -35,7 +35,8 @@ Link& Faults::some_link() {
 
 void Faults::inject() {
   if (std::exchange(first_, false) && schedule_.kernel_ && kernel_client()) return;
-  const std::uint64_t what = world_.random().below(20);
+  const std::uint64_t what = world_.random().below(24);
+  if (what >= 20) return lose_client_end();
   if (what < 10) return network();
   if (what < 12) return connects();
   if (what < 14) return disks();
@@ -84,6 +85,27 @@ void Faults::network() {
       link.set_latency_towards(host, {.base = 500us, .jitter = 2ms});
       return world_.after(time, [&link] { link.set_latency({}); });
   }
+}
+
+void Faults::slow_down(Link& link, const Host& towards) {
+  link.set_latency_towards(towards, {.base = world_.some(1ms), .jitter = world_.some(6ms)});
+  world_.after(world_.some(3ms), [&link] { link.set_latency({}); });
+}
+
+// A client's connections fail for itself alone, with requests on a slow way to a busy disk: the
+// server hears nothing of it, and the requests arrive.
+void Faults::lose_client_end() {
+  Random& random = world_.random();
+  auto& client = schedule_.clients_[random.below(schedule_.clients_.size())];
+  auto& server = *schedule_.servers_[random.below(schedule_.servers_.size())];
+  const std::size_t path = random.below(schedule_.config_.paths);
+  Link& link = world_.link(*client.host, server.host(), path, path);
+  schedule_.report_.note("fault: %s alone loses its end of path %zu", client.host->name().c_str(),
+                         path);
+  if (random.below(2) == 0) schedule_.stall_disks(world_.some(20ms));
+  slow_down(link, server.host());
+  Host& host = *client.host;
+  world_.after(world_.some(2ms), [&link, &host] { link.break_ends_at(host); });
 }
 
 void Faults::connects() {
@@ -164,6 +186,15 @@ void Faults::clients() {
     return client.host->freeze(time);
   }
   schedule_.report_.note("fault: client%zu killed", number);
+  if (random.below(2) == 0) {  // and what it sent last arrives after its successor has begun
+    if (random.below(2) == 0) schedule_.stall_disks(world_.some(20ms));
+    for (auto& server : schedule_.servers_) {
+      const std::size_t path = random.below(schedule_.config_.paths);
+      slow_down(world_.link(*client.host, server->host(), path, path), server->host());
+    }
+    world_.run_for(world_.some(500us));
+    if (!schedule_.client_running(client)) return;
+  }
   schedule_.kill_client(number, random.below(2) == 0 ? Host::Death::noticed : Host::Death::silent);
   world_.after(while_it_lasts(), [this, number] {
     if (!schedule_.client_running(schedule_.clients_[number])) schedule_.start_client(number);
@@ -219,11 +250,13 @@ void Faults::kernel_misbehaves(std::size_t path) {
 // Only as the first fault, so that nothing else can be the reason for what happens.
 bool Faults::kernel_client() {
   KernelClient& client = *schedule_.kernel_;
-  world_.run_for(4ms);
-  std::size_t up = 0;
-  for (std::size_t i = 0; i < client.path_count(); ++i) up += client.path_up(i) ? 1U : 0U;
   const std::size_t path = world_.random().below(client.path_count());
-  if (up < 2 || !client.path_up(path) || client.under_way() == 0) return false;
+  const auto ready = [&] {
+    std::size_t up = 0;
+    for (std::size_t i = 0; i < client.path_count(); ++i) up += client.path_up(i) ? 1U : 0U;
+    return up > 1 && client.path_up(path) && client.inflight(path) > 1;
+  };
+  if (!world_.try_until(ready, 10ms)) return false;
   Disk& disk = *schedule_.disks_.back();
   disk.device().stall(20ms);
   world_.run_for(1ms);

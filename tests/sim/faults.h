@@ -21,6 +21,8 @@ class Faults {
   void servers();
   void clients();
   void administrator();
+  void lose_client_end();
+  void slow_down(fabric::sim::Link& link, const fabric::sim::Host& towards);
   bool kernel_client();
   void kernel_fails_over(std::size_t path);
   void kernel_misbehaves(std::size_t path);

@@ -113,7 +113,7 @@ KernelClient::KernelClient(World& world, Host& host, const Config& config, const
             .writes = true,
             .disk_failed = disk.ever_failed(),
             .depth = config.depth + 2,
-            .budget = config.operations,
+            .budget = 100 + config.operations,
             .preflush = false},
       fabric_(host.add_fabric()),
       random_(world.random().next()),

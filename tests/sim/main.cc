@@ -7,6 +7,8 @@
 #include <cinttypes>
 #include <cstdio>
 #include <fstream>
+#include <optional>
+#include <sstream>
 #include <thread>
 
 #include "base/log.h"
@@ -39,23 +41,27 @@ std::vector<std::uint64_t> read_seeds(const std::string& name) {
   return seeds;
 }
 
-Rule parse_rule(const std::string& text) {
-  if (text.empty()) return Rule::none;
+// "R3" or "R3,R12": the rules that are switched off.
+std::uint32_t parse_rules([[maybe_unused]] const std::string& text) {
+  std::uint32_t rules = 0;
 #ifdef RNBD_MUTATIONS
-  const bool form = text.size() > 1 && (text[0] == 'R' || text[0] == 'r');
-  const int number = form ? std::atoi(text.c_str() + 1) : 0;
-  if (number < 1 || number > static_cast<int>(Rule::r16))
-    throw CLI::ValidationError("--rule", "R1 to R16");
-  return static_cast<Rule>(number);
+  std::istringstream stream(text);
+  for (std::string word; std::getline(stream, word, ',');) {
+    const int number = word.size() > 1 && word[0] == 'R' ? std::atoi(word.c_str() + 1) : 0;
+    if (number < 1 || number > static_cast<int>(Rule::r16))
+      throw CLI::ValidationError("--rule", "R1 to R16");
+    rules |= 1U << number;
+  }
 #else
-  throw CLI::ValidationError("--rule", "only in a build with RNBD_MUTATIONS");
+  if (!text.empty()) throw CLI::ValidationError("--rule", "only in a build with RNBD_MUTATIONS");
 #endif
+  return rules;
 }
 
 // In this process, to be looked at.
 int replay(const Arguments& arguments) {
 #ifdef RNBD_MUTATIONS
-  switched_off = parse_rule(arguments.rule);
+  switched_off = parse_rules(arguments.rule);
 #endif
   const bool trace = !arguments.trace.empty();
   set_log_options({.program = "rnbd-sim", .level = trace ? LogLevel::debug : LogLevel::off});
@@ -77,7 +83,7 @@ int run_many(const Arguments& arguments) {
   BatchOptions options{.first = arguments.first,
                        .count = arguments.count,
                        .jobs = std::max(1U, arguments.jobs),
-                       .rule = parse_rule(arguments.rule)};
+                       .switched_off = parse_rules(arguments.rule)};
   if (!arguments.seeds_file.empty()) {
     options.seeds = read_seeds(arguments.seeds_file);
     if (options.seeds.empty()) return std::puts("no seeds"), 0;

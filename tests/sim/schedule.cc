@@ -50,6 +50,10 @@ void Schedule::plan_mounts() {
   }
 }
 
+void Schedule::stall_disks(Duration time) {
+  for (Disk* disk : disks_) disk->device().stall(time);
+}
+
 bool Schedule::client_running(const Client& client) const {
   return client.host->up() && !client.processes.empty() && !client.processes.back()->dead();
 }

@@ -40,6 +40,7 @@ class Schedule {
   void reap_all();
   bool client_running(const Client& client) const;
   void plan_mounts();
+  void stall_disks(Duration time);
   bool all_done();
   bool all_ended();
   void wait(const char* what, const std::function<bool()>& done);

@@ -45,7 +45,8 @@ class Host {
   // it is cut off for good, and a successor needs a new one, added after restart().
   SimFabric& add_fabric(SimLoop* loop = nullptr, const FabricOptions& options = {});
 
-  // Power is gone. Every connection breaks: the peers hear of it at once, or (silent) only when
+  // Power is gone. Every connection breaks (what was
+  // sent last arrives or not): the peers hear of it at once, or (silent) only when
   // they next reach the restarted host. What still runs here is a ghost that can reach nobody: its
   // connections fail, so that a test can take its objects down in the usual way, now or later.
   enum class Death : std::uint8_t { noticed, silent };

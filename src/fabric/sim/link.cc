@@ -2,6 +2,7 @@
 
 #include <cerrno>
 
+#include "fabric/sim/connection.h"
 #include "fabric/sim/pipe.h"
 #include "fabric/sim/world.h"
 
@@ -39,6 +40,15 @@ void Link::black_hole_towards(const Host& receiver) {
   for (int side = 0; side < 2; ++side) {
     if (host_[side] == &receiver) ways_[side].held = true;
   }
+}
+
+void Link::break_ends_at(const Host& host) {
+  pipes_.for_each([&](Pipe& pipe) {
+    for (int side = 0; side < 2; ++side) {
+      if (pipe.host(side) == &host && pipe.end(side) != nullptr)
+        pipe.end(side)->break_at(world_.now(), from_errno(ETIMEDOUT));
+    }
+  });
 }
 
 void Link::drop_held() {

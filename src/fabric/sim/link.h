@@ -52,6 +52,9 @@ class Link {
   void reset_after(const Host& receiver, std::uint64_t count);
   // Work items sent on this link stay not done for this time.
   void stall_completions(Duration time);
+  // The ends of all connections at that host fail now. What they sent arrives, and the other ends
+  // are not told.
+  void break_ends_at(const Host& host);
   // What happens to the next connect requests, one each.
   void refuse_connects(std::uint32_t count) { refused_ = count; }
   void duplicate_connects(std::uint32_t count) { duplicated_ = count; }

@@ -228,10 +228,8 @@ void Pipe::place_part_of_head(int side) {
 }
 
 void Pipe::abandon(int side) {
-  Way& way = ways_[1 - side];  // what it sent last may still be under way, and is lost
-  way.event.cancel();
-  way.messages.clear();
-  way.bytes = 0;
+  // What it sent last may still be under way, and lost or not.
+  if (world_.chance(2)) lose(ways_[1 - side]);
   detach(side);
 }
 
