@@ -311,6 +311,7 @@ void KernelClient::send_heartbeat(Path& path, std::uint32_t immediate) {
 KernelClient::Permit* KernelClient::take_permit(Permit::Use use) {
   for (const auto& permit : permits_) {
     if (permit->use != Permit::Use::none) continue;
+    if (permit->number == 0 && use == Permit::Use::io) continue;  // for an OPEN there is always one
     const std::uint32_t number = permit->number;
     *permit = Permit{};
     permit->number = number;

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "sim/batch.h"
+#include "sim/gate.h"
 #include "sim/schedule.h"
 
 namespace rnbd::sim_test {
@@ -27,6 +28,7 @@ struct Arguments {
   std::string seeds_file;
   std::string rule;
   bool until_caught = false;
+  bool mutation_gate = false;
 };
 
 std::vector<std::uint64_t> read_seeds(const std::string& name) {
@@ -116,8 +118,15 @@ int run(int argc, char** argv) {
   app.add_option("--seeds-file", arguments.seeds_file, "Run the seeds in this file, one a line");
   app.add_option("--rule", arguments.rule, "Switch this safety rule off, R1 to R16");
   app.add_flag("--until-caught", arguments.until_caught, "Stop at the first failure");
+  app.add_flag("--mutation-gate", arguments.mutation_gate,
+               "Switch each rule off in turn; fail when --count schedules do not notice");
   try {
     app.parse(argc, argv);
+    if (arguments.mutation_gate) {
+      parse_rules("R1");  // only where rules can be switched off
+      return run_mutation_gate(arguments.first, arguments.count, std::max(1U, arguments.jobs)) ? 0
+                                                                                               : 1;
+    }
     return arguments.seed ? replay(arguments) : run_many(arguments);
   } catch (const CLI::ParseError& error) {
     return app.exit(error);
