@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/mutation.h"
+
 namespace rnbd::sim_test {
 
 using fabric::sim::SimLoop;
@@ -14,7 +16,9 @@ fabric::sim::DeviceOptions device_options(const VolumeConfig& config) {
           .size = std::uint64_t{config.blocks} * kBlock,
           .volatile_cache = config.volatile_cache,
           .latency = config.latency,
-          .jitter = config.jitter};
+          .jitter = config.jitter,
+          .tail_chance = 24,
+          .tail = std::chrono::milliseconds(5)};
 }
 
 }  // namespace
@@ -50,6 +54,10 @@ class DiskQueue final : public block::Queue {
       return loop_.defer(refused_task_);
     }
     if (request.op == block::Op::write) disk_.check_writer(request, session_);
+    if (block::modifies(request.op)) {
+      disk_.check_overlap(request);
+      disk_.changing_.push_back(&request);
+    }
     // The words of the driver are ours; the disk below does not use them.
     request.driver[0] = reinterpret_cast<std::uintptr_t>(request.done);
     request.driver[1] = reinterpret_cast<std::uintptr_t>(this);
@@ -132,7 +140,24 @@ std::error_code Disk::on_request(const block::Request& request) {
   return from_errno(error);
 }
 
+// Two changes of the same bytes at once: their order would be the disk's choice (R3). Where the
+// proof of another rule needs this one out of the way, what comes of it is what counts.
+void Disk::check_overlap(const block::Request& request) const {
+  for (unsigned rule = 1; rule <= static_cast<unsigned>(Rule::r16); ++rule) {
+    if (rule != static_cast<unsigned>(Rule::r3) && broken(static_cast<Rule>(rule)) &&
+        broken(Rule::r3))
+      return;
+  }
+  for (const block::Request* other : changing_) {
+    if (other->offset < request.offset + request.length &&
+        request.offset < other->offset + other->length)
+      report_.violation("R3: two changes of the same blocks of volume %u run at once",
+                        config_.number);
+  }
+}
+
 void Disk::on_told(const block::Request& request) {
+  std::erase(changing_, &request);
   const bool hardens = request.op == block::Op::flush || (request.flags & block::kFua) != 0;
   if (hardens && request.result && failing_ > 0) --failing_;
 }

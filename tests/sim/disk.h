@@ -46,6 +46,7 @@ class Disk {
   friend class DiskQueue;
   friend class DiskHandle;
   std::error_code on_request(const block::Request& request);
+  void check_overlap(const block::Request& request) const;
   void on_told(const block::Request& request);
   void check_writer(const block::Request& request, const std::string& session) const;
 
@@ -54,6 +55,7 @@ class Disk {
   const Report& report_;
   fabric::sim::SimDevice device_;
   std::vector<const DiskQueue*> queues_;
+  std::vector<const block::Request*> changing_;  // the volume, of processes alive and dead
   std::size_t handles_ = 0;
   std::uint32_t fail_next_ = 0;
   int fail_with_ = 0;

@@ -164,7 +164,7 @@ void Faults::servers() {
       if (std::ranges::any_of(server.disks(), [](const auto& d) { return d->flush_failed(); }))
         return;
       schedule_.report_.note("fault: %s's process killed", server.host().name().c_str());
-      server.kill(Host::Death::noticed);
+      server.kill(random.below(2) == 0 ? Host::Death::noticed : Host::Death::closed);
       break;
   }
   world_.after(away, [this, &server] {
@@ -195,7 +195,7 @@ void Faults::clients() {
     world_.run_for(world_.some(500us));
     if (!schedule_.client_running(client)) return;
   }
-  schedule_.kill_client(number, random.below(2) == 0 ? Host::Death::noticed : Host::Death::silent);
+  schedule_.kill_client(number, random.below(3) == 0 ? Host::Death::silent : Host::Death::closed);
   world_.after(while_it_lasts(), [this, number] {
     if (!schedule_.client_running(schedule_.clients_[number])) schedule_.start_client(number);
   });

@@ -202,11 +202,16 @@ void SimConnection::break_at(TimePoint time, std::error_code why) {
 
 void SimConnection::on_break() { begin_close(break_why_, {}); }
 
-void SimConnection::lose_power(bool noticed) {
+void SimConnection::lose_power(Host::Death death) {
   if (pipe_ == nullptr) return;
   const auto pipe = std::move(pipe_);
-  pipe->abandon(side_);
-  if (noticed) pipe->sever(world_.now(), from_errno(ECONNRESET));
+  if (death == Host::Death::closed) {
+    pipe->detach(side_);
+    pipe->finish(side_, from_errno(ECONNRESET));
+  } else {
+    pipe->abandon(side_);
+  }
+  if (death == Host::Death::noticed) pipe->sever(world_.now(), from_errno(ECONNRESET));
   break_at(world_.now(), from_errno(ENETDOWN));
 }
 

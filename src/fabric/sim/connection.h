@@ -45,7 +45,7 @@ class SimConnection final : public Connection {
   void on_room();  // in the pipe, for what waits to be transmitted
   void break_at(TimePoint time, std::error_code why);
   // For the host: its power is gone.
-  void lose_power(bool noticed);
+  void lose_power(Host::Death death);
 
  private:
   enum class State : std::uint8_t { connecting, accepted, open, draining, closing, closed };

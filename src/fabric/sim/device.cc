@@ -42,7 +42,8 @@ class SimDevice::Queue final : public block::Queue {
       applied = 0;
       World& world = queue.device_.world_;
       const DeviceOptions& options = queue.device_.options_;
-      const Duration whole = options.latency + world.some(options.jitter);
+      Duration whole = options.latency + world.some(options.jitter);
+      if (world.chance(options.tail_chance)) whole += world.some(options.tail);
       done_at = std::max(world.now() + whole, queue.device_.stalled_until_);
       split = block::carries_data(what.op) && what.length >= 2 * options.logical_block_size &&
               world.chance(options.split_chance);

@@ -26,6 +26,9 @@ struct DeviceOptions {
   bool read_only = false;
   Duration latency = std::chrono::microseconds(20);  // of every request, least
   Duration jitter = std::chrono::microseconds(100);  // and at most this more
+  // One request in so many takes up to `tail` longer, and takes effect at any time until then.
+  std::uint32_t tail_chance = 0;
+  Duration tail{};
   // One read or write in so many takes effect in two parts at two times; 0: all at once. What
   // overlaps such a request while it runs is torn, as on a real device.
   std::uint32_t split_chance = 4;

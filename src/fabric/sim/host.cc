@@ -35,7 +35,7 @@ void Host::crash(Death death) {
   up_ = false;
   ++life_;
   const auto connections = connections_;
-  for (SimConnection* connection : connections) connection->lose_power(death == Death::noticed);
+  for (SimConnection* connection : connections) connection->lose_power(death);
 }
 
 void Host::restart() { up_ = true; }

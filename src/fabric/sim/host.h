@@ -49,7 +49,8 @@ class Host {
   // sent last arrives or not): the peers hear of it at once, or (silent) only when
   // they next reach the restarted host. What still runs here is a ghost that can reach nobody: its
   // connections fail, so that a test can take its objects down in the usual way, now or later.
-  enum class Death : std::uint8_t { noticed, silent };
+  // closed: only the process is gone, and the machine ends its connections behind what it sent.
+  enum class Death : std::uint8_t { noticed, silent, closed };
   void crash(Death death = Death::noticed);
   void restart();
   bool up() const { return up_; }
