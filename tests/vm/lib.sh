@@ -32,33 +32,71 @@ kernel_said() { dmesg | grep -qE "$1"; }
 # --- networks with RDMA over UDP ----------------------------------------------------------------------------------------
 # rdma_wire [MTU]: two RDMA devices, rxe0 and rxe1, joined by a wire on which tcpdump and netem work (interfaces v0 and v1);
 # 10.0.0.1 and fd00::1 are reached through rxe0's end, 10.0.0.2 and fd00::2 through rxe1's, from this same guest.
+# rdma_wires COUNT [MTU]: more of them: wire N has v2N, rxe2N, 10.0.N.1, fd00:0:0:N::1 at one end, v2N+1 and so on at the other.
 # The RDMA driver knows one network namespace only, so routing rules keep the traffic between the two on the wire.
-rdma_wire() {
-  local end
-  ip link add v0 mtu "${1:-4200}" type veth peer name v1 mtu "${1:-4200}"
+rdma_wire() { rdma_wires 1 "$@"; }
+rdma_wires() {
+  local wire end
   sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.all.arp_ignore=1
-  for end in 0 1; do
-    sysctl -qw "net.ipv4.conf.v$end.accept_local=1" "net.ipv4.conf.v$end.rp_filter=0" "net.ipv6.conf.v$end.router_solicitations=0"
-    ip addr add "10.0.0.$((end + 1))/24" dev "v$end" noprefixroute
-    ip addr add "fd00::$((end + 1))/64" dev "v$end" nodad noprefixroute
-    ip link set "v$end" up
+  for ((wire = 0; wire < $1; wire++)); do
+    ip link add "v$((2 * wire))" mtu "${2:-4200}" type veth peer name "v$((2 * wire + 1))" mtu "${2:-4200}"
+    for end in $((2 * wire)) $((2 * wire + 1)); do
+      sysctl -qw "net.ipv4.conf.v$end.accept_local=1" "net.ipv4.conf.v$end.rp_filter=0" \
+        "net.ipv6.conf.v$end.router_solicitations=0" "net.ipv6.conf.v$end.keep_addr_on_down=1"
+      ip addr add "10.0.$wire.$((end % 2 + 1))/24" dev "v$end" noprefixroute
+      ip addr add "fd00:0:0:$wire::$((end % 2 + 1))/64" dev "v$end" nodad noprefixroute
+      ip link set "v$end" up
+    done
   done
-  for end in 0 1; do
-    rdma_wire_route "" "10.0.0.$((2 - end))" "v$end" "10.0.0.$((end + 1))" $((10 + end))
-    rdma_wire_route -6 "fd00::$((2 - end))" "v$end" "fd00::$((end + 1))" $((10 + end))
+  for ((end = 0; end < 2 * $1; end++)); do
+    rdma_wire_rules "$end"
+    rdma_wire_routes "$end"
     rdma link add "rxe$end" type rxe netdev "v$end"
   done
   for end in "" -6; do
     ip $end rule add pref 100 lookup local
     ip $end rule del pref 0
   done
-  for end in 0 1; do wait_until 10 rdma_active "rxe$end"; done
+  for ((end = 0; end < 2 * $1; end++)); do wait_until 10 rdma_active "rxe$end"; done
 }
-rdma_wire_route() { # FAMILY TO INTERFACE FROM TABLE
-  ip neigh add "$2" dev "$3" lladdr "$(attribute "/sys/class/net/v$((1 - ${3#v}))/address")" nud permanent
-  ip $1 route add "$2" dev "$3" src "$4" table "$5"
-  ip $1 rule add pref 5 iif "$3" lookup local
-  ip $1 rule add pref "$5" to "$2" lookup "$5"
+rdma_wire_hosts() { # END: of both families, what is reached from there, and as whom: "FAMILY TO FROM"
+  echo "-4 10.0.$(($1 / 2)).$((2 - $1 % 2)) 10.0.$(($1 / 2)).$(($1 % 2 + 1))"
+  echo "-6 fd00:0:0:$(($1 / 2))::$((2 - $1 % 2)) fd00:0:0:$(($1 / 2))::$(($1 % 2 + 1))"
+}
+rdma_wire_rules() { # END: what goes to the other end never takes a shortcut, even when the wire is cut
+  local family to from
+  while read -r family to from; do
+    ip $family rule add pref 5 iif "v$1" lookup local
+    ip $family rule add pref $((10 + $1)) to "$to" lookup $((10 + $1))
+    ip $family route add unreachable "$to" metric 9999 table $((10 + $1))
+  done < <(rdma_wire_hosts "$1")
+}
+rdma_wire_routes() { # END: these go with the interface
+  local family to from
+  while read -r family to from; do
+    ip neigh replace "$to" dev "v$1" lladdr "$(attribute "/sys/class/net/v$(($1 ^ 1))/address")" nud permanent
+    ip $family route replace "$to" dev "v$1" src "$from" metric 1 table $((10 + $1))
+  done < <(rdma_wire_hosts "$1")
+}
+# wire_cut WIRE: its first end goes down, which both ends are told of; wire_mend brings it back, though not for RDMA:
+# rdma_rxe connects no more once a send of its own failed.
+wire_cut() { ip link set "v$((2 * $1))" down; }
+wire_mend() {
+  ip link set "v$((2 * $1))" up
+  rdma_wire_routes $((2 * $1))
+  rdma_wire_routes $((2 * $1 + 1))
+}
+# wire_swallow WIRE: everything that is sent there is lost and nobody is told; wire_deliver ends it.
+wire_swallow() {
+  local end
+  for end in $((2 * $1)) $((2 * $1 + 1)); do
+    tc qdisc add dev "v$end" clsact
+    tc filter add dev "v$end" ingress matchall action drop
+  done
+}
+wire_deliver() {
+  tc qdisc del dev "v$((2 * $1))" clsact
+  tc qdisc del dev "v$((2 * $1 + 1))" clsact
 }
 rdma_active() { [[ $(rdma link show "$1/1") == *"state ACTIVE"* ]]; }
 # rdma_loop: one RDMA device, rxe0, with 10.0.0.1, 10.0.0.2, fd00::1 and fd00::2; it talks to itself without a wire.
@@ -142,6 +180,34 @@ fio_verify() {
   fio --name=verify --filename="$device" --ioengine=libaio --direct=1 --rw=randrw --bssplit=4k/60:16k/20:64k/15:124k/5 \
     --iodepth=16 --size=16m --verify=crc32c --verify_fatal=1 --do_verify=1 --randseed=1 --group_reporting \
     --minimal "$@" >/tmp/fio.out 2>&1 || { cat /tmp/fio.out; fail "fio --verify on $device"; }
+}
+
+# load_start DEVICE...: stamped blocks are written and read there, every read is judged; needs the checker rnbd-stamp.
+# load_flows [N]: so many more requests end well. load_end WHAT: ends it, all is read back; not one request failed, not one
+# block was stale or another device's; the pauses that were seen are printed, the longest is $pause, in ms.
+load_start() {
+  [ -x "$RNBD_BIN/rnbd-stamp" ] || skip "built without rnbd-stamp"
+  echo 0 >/tmp/progress
+  "$RNBD_BIN/rnbd-stamp" "$@" --seconds=0 --depth=16 --blocks=256 --hang=90 --progress=/tmp/progress >/tmp/stamp.json 2>&1 &
+  load=$!
+  load_flows
+}
+load_flows() { wait_until 60 load_is_past $(($(load_count) + ${1:-100})); }
+load_is_past() {
+  kill -0 "$load" 2>/dev/null || { cat /tmp/stamp.json; fail "the load ended by itself"; }
+  [ "$(load_count)" -ge "$1" ]
+}
+load_count() { echo $((10#0$(</tmp/progress))); }
+load_end() {
+  local status=0 count
+  kill -TERM "$load"
+  wait "$load" || status=$?
+  [ $status -eq 0 ] || { cat /tmp/stamp.json; fail "$1: the load ended with status $status"; }
+  read -r count pause < <(python3 -c '
+import json
+said = json.load(open("/tmp/stamp.json"))
+print(said["operations"]["all"], round(max(said["longest_gap_ms"], said["longest_request_ms"])))')
+  echo "   $1: $count requests, the longest pause was $pause ms"
 }
 
 # --- the kernel's RNBD ----------------------------------------------------------------------------------------------------
