@@ -16,6 +16,7 @@ struct BatchOptions {
   std::vector<std::uint64_t> seeds{};  // instead, if not empty
   unsigned jobs = 1;
   std::size_t failures_max = 20;   // then it stops
+  bool assertions_count = true;    // as failures, beside what the checkers say
   std::uint32_t switched_off = 0;  // rules, as in base/mutation.h
 };
 

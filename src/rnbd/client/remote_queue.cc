@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <new>
 
+#include "base/mutation.h"
 #include "rnbd/client/slice.h"
 
 namespace rnbd::client {
@@ -259,7 +260,7 @@ void RemoteQueue::piece_done(IoContext& context, std::error_code error) {
   --at.messages;
   const std::uint32_t generation = context.generation;
   lane.give_back(context);
-  if (fate_unknown(error)) {
+  if (fate_unknown(error) && !broken(Rule::r15)) {
     at.repeat = true;
     if (device_.gate == Gate::open && generation == device_.generation) {
       device_.gate = Gate::shut;
