@@ -61,7 +61,6 @@ class Mount {
   bool ending_ = false;
   bool dead_ = false;
   bool device_abandoned_ = false;
-  std::uint32_t asked_ = 0;  // opens, to know the answer of the last
   client::RemoteDevice* device_ = nullptr;
   std::vector<std::unique_ptr<Worker>> workers_;
   fabric::sim::Event step_ =

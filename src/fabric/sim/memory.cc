@@ -28,7 +28,7 @@ bool inside(std::uint64_t base, std::uint64_t size, std::uint64_t address, std::
 
 }  // namespace
 
-void ChunkPool::Free::operator()(std::byte* bytes) const { std::free(bytes); }
+void ChunkPool::Free::operator()(std::byte* memory) const { std::free(memory); }
 
 ChunkPool::ChunkPool(const MemoryOptions& options)
     : size(options.size),

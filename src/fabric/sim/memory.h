@@ -16,7 +16,7 @@ class World;
 // Bytes, and which of their chunks may be written to.
 struct ChunkPool {
   struct Free {
-    void operator()(std::byte* bytes) const;
+    void operator()(std::byte* memory) const;
   };
   explicit ChunkPool(const MemoryOptions& options);
   const std::size_t size;
