@@ -15,16 +15,17 @@ struct HeartbeatOptions {
   unsigned missed_max = 5;  // silent ticks tolerated; the path dies at the next one
 };
 
-// Between two of our own ends the options say when the peer is dead: after a silence of
-// interval * missed_max, or up to half an interval less.
+// Between two of our own ends the options say when the peer is dead: after a silence of at most
+// interval * missed_max less half an interval, and at least missed_max - 1 intervals. So there is
+// time to fail over within interval * missed_max.
 inline constexpr HeartbeatOptions kFastHeartbeat{.interval = std::chrono::milliseconds(500),
                                                  .missed_max = 3};
 
 // That as ticks: a silence ends the path between missed_max + 1 and missed_max + 2 ticks after the
-// last sign of life, so two ticks per interval, and two missed ones spared, do it exactly.
+// last sign of life, so two ticks per interval, and three missed ones spared, do it exactly.
 constexpr HeartbeatOptions own_heartbeat(const HeartbeatOptions& options) {
   return {.interval = options.interval / 2,
-          .missed_max = options.missed_max < 1 ? 0 : 2 * options.missed_max - 2};
+          .missed_max = options.missed_max < 2 ? 0 : 2 * options.missed_max - 3};
 }
 
 // What a server grants a session at connect.

@@ -70,7 +70,8 @@ void Path::open_next_channel() {
       .recon_cnt = recon_cnt_,
       .sess_uuid = options_.sess_uuid,
       .paths_uuid = options_.paths_uuid,
-      .first_conn = first_conn_,
+      // While another path is up the session is there; a server that does not know it is another.
+      .first_conn = first_conn_ && !(cid == 0 && handler_.any_path_up()),
   };
   const ConnectCommand parameters{
       .address = options_.address,

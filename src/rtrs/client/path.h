@@ -24,6 +24,7 @@ class PathHandler {
   // What a server grants must fit what it granted before, and it must be the same server.
   virtual std::error_code agree(const wire::ConnectAccept& accept,
                                 const std::optional<wire::Extension>& extension) = 0;
+  virtual bool any_path_up() const = 0;
   virtual LossId next_loss() = 0;  // for the connection that is about to take requests
   virtual PermitRange permits_of(std::uint16_t cid) const = 0;
   virtual SessionLimits session_limits() const = 0;

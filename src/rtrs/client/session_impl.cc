@@ -105,8 +105,8 @@ PathOptions SessionImpl::path_options(const fabric::PathAddress& address, bool f
           .paths_uuid = uuid_,
           .sess_uuid = old != nullptr ? old->uuid : random_.uuid(),
           .first_conn = old != nullptr || (first && !options_.resume),
-          .reconnects = static_cast<std::uint16_t>(
-              old != nullptr ? old->reconnects + kReconnectsUnsaved : 0),
+          .reconnects =
+              static_cast<std::uint16_t>(old != nullptr ? old->reconnects + kReconnectsUnsaved : 0),
           .heartbeat = options_.heartbeat,
           .fast_heartbeat = options_.fast_heartbeat,
           .connect_timeout = options_.connect_timeout,
@@ -356,7 +356,8 @@ void SessionImpl::add_path(const fabric::PathAddress& address, Done done) {
   const bool known = std::ranges::any_of(
       paths_, [&](const auto& path) { return same_path(path->address(), address); });
   if (known) return done(from_errno(EEXIST));
-  Path& path = make_path(address, paths_.empty());
+  // With no path up the server may have lost the session, as with a path that is reconnected.
+  Path& path = make_path(address, paths_up_ == 0);
   calls_.push_back({.path = &path, .kind = PathCall::Kind::add, .done = std::move(done)});
   path.connect();
 }

@@ -54,6 +54,7 @@ class SessionImpl final : public Session, private PathHandler, private FencingHa
 
   std::error_code agree(const wire::ConnectAccept& accept,
                         const std::optional<wire::Extension>& extension) override;
+  bool any_path_up() const override { return paths_up_ > 0; }
   LossId next_loss() override { return fencing_.next(); }
   void on_path_unfenced(Path& path, LossId loss) override;
   void on_path_latency() override;

@@ -310,7 +310,9 @@ void RequestImpl::respond(int error) {
 void Channel::respond(RequestImpl& request, int error) {
   RNBD_ASSERT(request.channel_ == this);
   request.error_ = error;
-  if (closed_) {
+  // A path that closes tells no more errors: they may only say that it closes, and the client does
+  // the request again elsewhere.
+  if (closed_ || (error != 0 && shared_.gate.shut())) {
     release(request);
     return maybe_finished();
   }
