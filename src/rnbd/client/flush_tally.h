@@ -26,10 +26,15 @@ class FlushTally {
     }
   }
   bool unflushed() const { return flushed_.load() < changes(); }
+  // A flush failed: what it was to make safe may be gone, and no later one can vouch for it, on
+  // this server or, when it was restarted, on the next (safety rule R10).
+  void fail() { failed_.store(true, std::memory_order_relaxed); }
+  bool failed() const { return failed_.load(std::memory_order_relaxed); }
 
  private:
   std::vector<const rtrs::Counter*> lanes_;
   std::atomic<std::uint64_t> flushed_{0};
+  std::atomic<bool> failed_{false};
 };
 
 }  // namespace rnbd::client

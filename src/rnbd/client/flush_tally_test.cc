@@ -43,5 +43,12 @@ TEST_F(R9_FlushTallyTest, AnEarlierFlushThatEndsLaterTakesNothingBack) {
   EXPECT_FALSE(tally.unflushed());
 }
 
+TEST_F(R9_FlushTallyTest, R10_AFailureStays) {
+  EXPECT_FALSE(tally.failed());
+  tally.fail();
+  tally.flushed(tally.changes());
+  EXPECT_TRUE(tally.failed());
+}
+
 }  // namespace
 }  // namespace rnbd::client

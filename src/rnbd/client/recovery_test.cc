@@ -140,6 +140,20 @@ TEST_F(R9_RecoveryTest, AServerThatOnlyRestartedHasForgottenNothing) {
   expect_all_written();
 }
 
+// The server forgets that a flush failed when it is restarted; its clients do not.
+TEST_F(R9_RecoveryTest, R10_AfterAFailedFlushNoneSucceedsUntilTheVolumeIsMappedAnew) {
+  start_known();
+  write_and_wait();
+  disk->fail_next(1, EIO, [](const block::Request& request) { return request.op == Op::flush; });
+  Io first(Op::flush, 0, 0), second(Op::flush, 0, 0);
+  EXPECT_EQ(doors[0]->run(first), from_errno(EIO));
+  come_back_as(2, 1);
+  write_and_wait();
+  EXPECT_EQ(doors[1]->run(second), from_errno(EIO));
+  Io fua(Op::write, 0, 1024, block::kFua);
+  EXPECT_EQ(doors[0]->run(fua), from_errno(EIO));
+}
+
 // ---- how long is waited is the operator's to change ----
 
 TEST_F(RecoveryTest, R15_HoldTimeoutIsChangedWhileRequestsAreHeld) {

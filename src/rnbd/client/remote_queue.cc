@@ -167,8 +167,18 @@ void RemoteQueue::start_step(block::Request& request, Step step) {
 bool RemoteQueue::send_next(IoContext& context) {
   if (!has_work()) return false;  // the gate was shut while we were waiting for our turn
   block::Request& request = again_.empty() ? waiting_.front() : again_.front();
+  if (device_.flushes->failed() && hardens(request)) return refuse(request, from_errno(EIO)), false;
   const bool flush = progress(request).step != Step::main || request.op == Op::flush;
   return flush ? send_flush(request, context) : send_piece(request, context);
+}
+
+// Nothing more of it is sent. Settled from the loop, as we may be inside submit().
+void RemoteQueue::refuse(block::Request& request, std::error_code error) {
+  if (!request.result) request.result = error;
+  request.unlink();
+  if (progress(request).messages != 0) return;  // the last answer settles it
+  finished_.push_back(request);
+  lane_.loop().defer(finished_task_);
 }
 
 bool RemoteQueue::send_flush(block::Request& request, IoContext& context) {
@@ -213,13 +223,7 @@ bool RemoteQueue::send_piece(block::Request& request, IoContext& context) {
   }
   if (length ==
       0) {  // the server cannot do this any more, or the memory is too scattered for a single block
-    if (!request.result)
-      request.result = from_errno(block::carries_data(request.op) ? EINVAL : EOPNOTSUPP);
-    request.unlink();
-    if (at.messages == 0) {
-      finished_.push_back(request);
-      lane_.loop().defer(finished_task_);
-    }
+    refuse(request, from_errno(block::carries_data(request.op) ? EINVAL : EOPNOTSUPP));
     return false;
   }
   const std::uint64_t offset = request.offset + at.position;
@@ -285,6 +289,7 @@ void RemoteQueue::settle(block::Request& request) {
     request.result.clear();  // whatever one piece was told: the whole step is done again
     start_step(request, at.step);
   } else {
+    if (request.result == from_errno(EIO) && hardens(request)) device_.flushes->fail();
     if (request.result) return complete(request);
     count_step(request);
     const Step next = next_step(request, at.step);
@@ -299,15 +304,20 @@ void RemoteQueue::settle(block::Request& request) {
   if (device_.gate == Gate::open) lane_.ready(*this);
 }
 
+// Does its present step vouch for stable storage?
+bool RemoteQueue::hardens(block::Request& request) const {
+  if (progress(request).step != Step::main || request.op == Op::flush)
+    return device_.limits.wire.cache;
+  return (request.flags & block::kFua) != 0 && device_.limits.wire.fua &&
+         (request.op == Op::write || request.op == Op::write_zeroes);
+}
+
 // What the step that just succeeded put into the server's volatile cache, or out of it.
 void RemoteQueue::count_step(block::Request& request) {
   const Progress& at = progress(request);
-  const WireLimits& limits = device_.limits.wire;
   if (at.step != Step::main || request.op == Op::flush)
     return device_.flushes->flushed(at.position);
-  const bool durable = (request.flags & block::kFua) != 0 && limits.fua &&
-                       (request.op == Op::write || request.op == Op::write_zeroes);
-  if (block::modifies(request.op) && !durable) device_.counters.changes.add();
+  if (block::modifies(request.op) && !hardens(request)) device_.counters.changes.add();
 }
 
 void RemoteQueue::complete(block::Request& request) {

@@ -73,6 +73,8 @@ class RemoteQueue final : public block::Queue, public ListNode {
   void piece_done(IoContext& context, std::error_code error);
   void settle(block::Request& request);
   void count_step(block::Request& request);
+  bool hardens(block::Request& request) const;
+  void refuse(block::Request& request, std::error_code error);
   void complete(block::Request& request);
   void complete_later(block::Request& request, std::error_code error);
   void complete_finished();
