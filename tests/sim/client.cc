@@ -19,7 +19,9 @@ ClientProcess::ClientProcess(World& world, Host& host, const Config& config,
     options.session.name = "client" + std::to_string(number);
     for (std::size_t path = 0; path < config.paths; ++path)
       options.session.paths.push_back({host.address(path), servers[server]->address(path)});
-    options.session.resume = record.identities[server];
+    // Without paths there was nothing under way.
+    if (const auto& old = record.identities[server]; old && !old->paths.empty())
+      options.session.resume = old;
     options.on_identity = [this, &record, server](const auto& identity) {
       if (!dead_) record.identities[server] = identity;
     };

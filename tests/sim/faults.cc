@@ -160,9 +160,6 @@ void Faults::servers() {
       server.lose_power(death);
       break;
     default:
-      // A server process that is started anew does not know that a flush failed before.
-      if (std::ranges::any_of(server.disks(), [](const auto& d) { return d->flush_failed(); }))
-        return;
       schedule_.report_.note("fault: %s's process killed", server.host().name().c_str());
       server.kill(random.below(2) == 0 ? Host::Death::noticed : Host::Death::closed);
       break;
@@ -185,6 +182,11 @@ void Faults::clients() {
                            static_cast<double>(time.count()) / 1e6);
     return client.host->freeze(time);
   }
+  // Its successor does not know that a flush failed before; nor does a server that was restarted.
+  for (const auto& server : schedule_.servers_) {
+    if (std::ranges::any_of(server->disks(), [](const auto& d) { return d->flush_failed(); }))
+      return;
+  }
   schedule_.report_.note("fault: client%zu killed", number);
   if (random.below(2) == 0) {  // and what it sent last arrives after its successor has begun
     if (random.below(2) == 0) schedule_.stall_disks(world_.some(20ms));
@@ -201,8 +203,69 @@ void Faults::clients() {
   });
 }
 
+// Paths are disconnected, reconnected, removed and added; in the end all are as they were.
+void Faults::paths_by_hand() {
+  Random& random = world_.random();
+  const std::size_t number = random.below(schedule_.clients_.size());
+  const std::size_t server = random.below(schedule_.servers_.size());
+  const std::uint64_t what = random.below(3);
+  const std::size_t path = random.below(schedule_.config_.paths);
+  if (!schedule_.client_running(schedule_.clients_[number])) return;
+  ClientProcess* process = schedule_.clients_[number].processes.back().get();
+  const Duration away = while_it_lasts();
+  schedule_.report_.note("fault: a path of client%zu is %s", number,
+                         what == 0   ? "disconnected"
+                         : what == 1 ? "reconnected"
+                                     : "removed");
+  world_.after(
+      0ns,
+      [process, server, what, path] {
+        rtrs::client::Session* session = process->client(server).session();
+        if (process->dead() || session == nullptr) return;
+        const auto ignore = [](std::error_code) {};
+        if (what == 0) session->disconnect_path(path, ignore);
+        if (what == 1) session->reconnect_path(path, ignore);
+        if (what == 2) session->remove_path(path, ignore);
+      },
+      &process->loop());
+  world_.after(away, [this, number, server] { tend_paths(number, server, 100); });
+}
+
+// Puts every path back, and looks again until nothing is left to do.
+void Faults::tend_paths(std::size_t number, std::size_t server, unsigned turns) {
+  Schedule::Client& client = schedule_.clients_[number];
+  if (turns == 0 || !schedule_.client_running(client)) return;
+  ClientProcess* process = client.processes.back().get();
+  world_.after(
+      0ns,
+      [this, process, number, server, turns] {
+        rtrs::client::Session* session = process->client(server).session();
+        if (process->dead() || session == nullptr) return;
+        const auto ignore = [](std::error_code) {};
+        const auto infos = session->paths();
+        bool well = true;
+        for (std::size_t i = 0; i < infos.size(); ++i) {
+          using State = rtrs::client::PathState;
+          if (infos[i].state == State::closed) session->reconnect_path(i, ignore);
+          if (infos[i].state == State::closed || infos[i].state == State::closing) well = false;
+        }
+        Host& host = *schedule_.clients_[number].host;
+        for (std::size_t i = infos.size(); i < schedule_.config_.paths; ++i) {
+          well = false;
+          for (std::size_t path = 0; path < schedule_.config_.paths; ++path)
+            session->add_path({host.address(path), schedule_.servers_[server]->address(path)},
+                              ignore);  // those that are there are refused
+        }
+        if (!well)
+          world_.after(100ms,
+                       [this, number, server, turns] { tend_paths(number, server, turns - 1); });
+      },
+      &process->loop());
+}
+
 void Faults::administrator() {
   Random& random = world_.random();
+  if (random.below(2) == 0) return paths_by_hand();
   Schedule::Client& client = schedule_.clients_[random.below(schedule_.clients_.size())];
   if (random.below(2) == 0) {
     if (client.mounts.empty()) return;

@@ -21,6 +21,8 @@ class Faults {
   void servers();
   void clients();
   void administrator();
+  void paths_by_hand();
+  void tend_paths(std::size_t number, std::size_t server, unsigned turns);
   void lose_client_end();
   void slow_down(fabric::sim::Link& link, const fabric::sim::Host& towards);
   bool kernel_client();
