@@ -79,7 +79,7 @@ rdma_wire_routes() { # END: these go with the interface
   done < <(rdma_wire_hosts "$1")
 }
 # wire_cut WIRE: its first end goes down, which both ends are told of; wire_mend brings it back, though not for RDMA:
-# rdma_rxe connects no more once a send of its own failed.
+# no packet of a new connection was seen to leave rdma_rxe after it.
 wire_cut() { ip link set "v$((2 * $1))" down; }
 wire_mend() {
   ip link set "v$((2 * $1))" up
