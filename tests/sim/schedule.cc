@@ -19,10 +19,10 @@ Schedule::Schedule(const Config& config, Report& report, bool trace_events)
       clients_(config.clients) {
   report_.set_world(&world_);
   for (std::size_t i = 0; i < config.servers; ++i)
-    servers_.push_back(std::make_unique<ServerHost>(world_, i, config_));
+    servers_.push_back(std::make_unique<ServerHost>(world_, i, config_, report_));
   for (const VolumeConfig& volume : config.volumes) {
     models_.push_back(std::make_unique<VolumeModel>(volume.number, volume.blocks, report));
-    disks_.push_back(&servers_[volume.server]->add_disk(volume, *models_.back(), report));
+    disks_.push_back(&servers_[volume.server]->add_disk(volume, *models_.back()));
   }
   for (std::size_t i = 0; i < config.clients; ++i)
     clients_[i].host = &world_.add_host("client" + std::to_string(i), config.paths);

@@ -18,7 +18,8 @@ std::vector<Loop*> loops_of(const std::vector<SimFabric*>& fabrics) {
 }  // namespace
 
 ServerProcess::ServerProcess(fabric::sim::World& world, Host& host, const Config& config,
-                             const wire::Extension& identity, const std::vector<Disk*>& disks)
+                             const wire::Extension& identity, const std::vector<Disk*>& disks,
+                             const Report& report)
     : world_(world),
       random_(world.random().next()),
       process_(std::make_shared<Process>()),
@@ -33,7 +34,8 @@ ServerProcess::ServerProcess(fabric::sim::World& world, Host& host, const Config
   exports_ = server::Exports::create(loops, opener_, options.max_chunk_size - options.header_size,
                                      exports_options);
   const std::vector<fabric::Fabric*> all(fabrics_.begin(), fabrics_.end());
-  server_ = rtrs::server::Server::create(all, random_, *exports_, options).value();
+  watch_ = std::make_unique<RequestWatch>(*exports_, report);
+  server_ = rtrs::server::Server::create(all, random_, *watch_, options).value();
   for (std::size_t path = 0; path < host.address_count(); ++path)
     RNBD_ASSERT(!server_->listen(host.address_with_port(kPort, path)));
 }
@@ -55,15 +57,17 @@ void ServerProcess::kill() {
   stop();
 }
 
-ServerHost::ServerHost(fabric::sim::World& world, std::size_t number, const Config& config)
+ServerHost::ServerHost(fabric::sim::World& world, std::size_t number, const Config& config,
+                       const Report& report)
     : world_(world),
       number_(number),
       config_(config),
+      report_(report),
       host_(world.add_host("server" + std::to_string(number), config.paths)),
       boot_(world.random().uuid()) {}
 
-Disk& ServerHost::add_disk(const VolumeConfig& volume, VolumeModel& model, const Report& report) {
-  disks_.push_back(std::make_unique<Disk>(world_, volume, model, report));
+Disk& ServerHost::add_disk(const VolumeConfig& volume, VolumeModel& model) {
+  disks_.push_back(std::make_unique<Disk>(world_, volume, model, report_));
   return *disks_.back();
 }
 
@@ -76,7 +80,8 @@ void ServerHost::start() {
   }
   const wire::Extension identity{
       .features = wire::kFeatureFence, .instance = world_.random().uuid(), .boot = boot_};
-  processes_.push_back(std::make_unique<ServerProcess>(world_, host_, config_, identity, disks));
+  processes_.push_back(
+      std::make_unique<ServerProcess>(world_, host_, config_, identity, disks, report_));
 }
 
 void ServerHost::stop() { process().stop(); }

@@ -12,6 +12,7 @@
 #include "rtrs/server/server.h"
 #include "sim/config.h"
 #include "sim/disk.h"
+#include "sim/request_watch.h"
 
 namespace rnbd::sim_test {
 
@@ -20,7 +21,8 @@ inline constexpr std::uint16_t kPort = 1234;
 class ServerProcess {
  public:
   ServerProcess(fabric::sim::World& world, fabric::sim::Host& host, const Config& config,
-                const wire::Extension& identity, const std::vector<Disk*>& disks);
+                const wire::Extension& identity, const std::vector<Disk*>& disks,
+                const Report& report);
   void stop();  // in order
   void kill();  // it is a ghost from now on
   bool stopped() const { return stopped_; }
@@ -34,6 +36,7 @@ class ServerProcess {
   Opener opener_;
   std::vector<fabric::sim::SimFabric*> fabrics_;
   std::unique_ptr<server::Exports> exports_;
+  std::unique_ptr<RequestWatch> watch_;
   std::unique_ptr<rtrs::server::Server> server_;
   bool stopping_ = false;
   bool stopped_ = false;
@@ -41,11 +44,12 @@ class ServerProcess {
 
 class ServerHost {
  public:
-  ServerHost(fabric::sim::World& world, std::size_t number, const Config& config);
+  ServerHost(fabric::sim::World& world, std::size_t number, const Config& config,
+             const Report& report);
 
   fabric::sim::Host& host() { return host_; }
   std::size_t number() const { return number_; }
-  Disk& add_disk(const VolumeConfig& volume, VolumeModel& model, const Report& report);
+  Disk& add_disk(const VolumeConfig& volume, VolumeModel& model);
   const std::vector<std::unique_ptr<Disk>>& disks() const { return disks_; }
   fabric::Address address(std::size_t path) const { return host_.address_with_port(kPort, path); }
 
@@ -61,6 +65,7 @@ class ServerHost {
   fabric::sim::World& world_;
   const std::size_t number_;
   const Config& config_;
+  const Report& report_;
   fabric::sim::Host& host_;
   Uuid boot_;
   std::vector<std::unique_ptr<Disk>> disks_;

@@ -134,7 +134,7 @@ void IoHandler::advance(Operation& operation) {
   if (operation.step != Step::main || operation.started == plan.length)
     operation.step = plan.after(operation.step);
   if (operation.step == Step::end) return finish(operation);
-  if (operation.carrier.abandoned()) {
+  if (operation.carrier.abandoned() && !broken(Rule::r5)) {
     operation.result = from_errno(ECANCELED);
     return finish(operation);
   }

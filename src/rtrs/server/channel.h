@@ -47,7 +47,7 @@ class Channel final : private fabric::ConnectionHandler,
   void close(std::error_code why, bool graceful);         // once, and nothing after it
 
   void respond(RequestImpl& request, int error);
-  bool abandoned() const { return !shared_.gate.open(); }
+  bool abandoned() const { return shared_.gate.shut(); }
 
  private:
   void on_connected(std::span<const std::byte>) override {}
