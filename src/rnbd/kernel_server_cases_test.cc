@@ -314,6 +314,31 @@ TEST_F(KernelServerCases, C48_ALostPathIsFencedByCloseAndNothingIsLost) {
   world.link(client_host, server_host, 1, 1).heal();
 }
 
+// CLOSE goes over another connection than the requests: one that it overtook would find its device
+// id unknown, or another device's.
+TEST_F(KernelServerCases, C48_WhatIsUnderWayOverTheLivingPathIsBackBeforeClose) {
+  start(kDefaults, 2);
+  volume();
+  Door& door = open();
+  world.link(client_host, server_host, 0, 0)
+      .set_latency({.base = 5us, .jitter = 5ms, .tail = 5ms, .tail_chance = 4});
+  std::vector<std::unique_ptr<Io>> ios;
+  for (std::uint64_t i = 0; i < 40; ++i) {
+    ios.push_back(std::make_unique<Io>(Op::write, i * 4096, 4096));
+    door.submit(ios.back()->fill(i));
+  }
+  world.run_for(20us);
+  world.link(client_host, server_host, 1, 1).cut();
+  ASSERT_TRUE(world.run_until(
+      [&] {
+        return std::all_of(ios.begin(), ios.end(), [](auto& io) { return io->completions == 1; });
+      },
+      60s));
+  EXPECT_FALSE(volumes.closed.empty());
+  EXPECT_EQ(volumes.unknown_ids, 0);
+  world.link(client_host, server_host, 1, 1).heal();
+}
+
 TEST_F(KernelServerCases, C49_WithoutAnyPathRequestsAreHeldAndThenServed) {
   start(kDefaults, 2);
   volume();

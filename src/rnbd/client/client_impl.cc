@@ -221,9 +221,18 @@ void ClientImpl::go_on() {
 void ClientImpl::on_session_unfenced() {
   if (link_ == Link::ready) link_ = Link::fencing;
   ++connect_count_;  // a greeting under way will be made anew
-  each_device([](RemoteDeviceImpl& device) { device.on_path_unfenced(); });
   packets_timer_.disarm();
-  close_old_ids();
+  const std::uint64_t round = ++closing_round_;
+  auto left = std::make_shared<std::size_t>(1);  // shared by the calls on their way
+  const auto one_dry = [this, left, round] {
+    const bool going_on = link_ == Link::fencing || link_ == Link::greeting;
+    if (--*left == 0 && round == closing_round_ && going_on) close_old_ids();
+  };
+  each_device([&](RemoteDeviceImpl& device) {
+    ++*left;
+    device.on_path_unfenced(one_dry);
+  });
+  one_dry();
 }
 
 // By itself: the server took the path anew, or enough time has passed.

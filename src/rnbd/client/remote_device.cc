@@ -134,14 +134,29 @@ void RemoteDeviceImpl::on_session_lost(Stage stage, std::error_code why) {
   tell_lanes([](LaneDevice& part) { part.shut(); }, nullptr);
 }
 
-void RemoteDeviceImpl::on_path_unfenced() {
+void RemoteDeviceImpl::on_path_unfenced(std::function<void()> dry) {
   if (device_id_) old_id_ = device_id_;
   device_id_.reset();
   fence_first_ = false;  // the client closes them all
   retry_timer_.disarm();
-  if (state_ != DeviceState::open) return;
-  move_to(DeviceState::closed);
-  tell_lanes([](LaneDevice& part) { part.shut(); }, nullptr);
+  if (state_ == DeviceState::open) move_to(DeviceState::closed);
+  run_dry(std::move(dry));
+}
+
+// Shuts every lane, then waits until nothing is under way on any. Before the device goes, as a
+// queue ends only after its messages.
+void RemoteDeviceImpl::run_dry(std::function<void()> then) {
+  auto left = std::make_shared<std::size_t>(lanes_.size());  // shared by the calls on their way
+  for (const auto& part : lanes_) {
+    part->lane->loop().post([&home = host_.home(), then, left, part = part.get()] {
+      part->shut();
+      part->when_dry([&home, then, left] {
+        home.post([then, left] {
+          if (--*left == 0) then();
+        });
+      });
+    });
+  }
 }
 
 // A lane had a message come back with its fate unknown, or the server no longer knows the device.
@@ -149,10 +164,13 @@ void RemoteDeviceImpl::on_lost(std::uint32_t generation) {
   if (generation != generation_ || state_ != DeviceState::open) return;
   log_warning("<{}>: lost on the server, opening it anew", printable(name_));
   move_to(DeviceState::closed);
-  tell_lanes([](LaneDevice& part) { part.shut(); }, nullptr);
   fence_first_ = true;
   retry_delay_ = kRetryDelay;
-  if (host_.ready_session() != nullptr) recover();
+  run_dry([&host = host_, serial = serial_] {
+    RemoteDeviceImpl* self = host.find_device(serial);
+    if (self != nullptr && self->state_ == DeviceState::closed && host.ready_session() != nullptr)
+      self->recover();
+  });
 }
 
 void RemoteDeviceImpl::on_id_lost() {

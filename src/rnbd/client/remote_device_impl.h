@@ -60,8 +60,9 @@ class RemoteDeviceImpl final : public RemoteDevice {
   void on_session_ready();
   void on_session_lost(Stage stage, std::error_code why);
   // A path is gone and the server cannot say what of it still runs: nothing is sent until the
-  // device was closed there and opened anew.
-  void on_path_unfenced();
+  // device was closed there and opened anew. `dry` when what is under way over other paths is back:
+  // it must not come after CLOSE, when its device id may stand for another device.
+  void on_path_unfenced(std::function<void()> dry);
   // The server gave our id to another device: it had closed ours by force.
   void on_id_lost();
   void fail(std::error_code why);
@@ -86,6 +87,7 @@ class RemoteDeviceImpl final : public RemoteDevice {
   void unmap_next();
   void leave();
   void tell_lanes(std::function<void(LaneDevice&)> tell, std::function<void()> then);
+  void run_dry(std::function<void()> then);
 
   DeviceHost& host_;
   const std::uint64_t serial_;

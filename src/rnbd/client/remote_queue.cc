@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <new>
+#include <utility>
 
 #include "base/mutation.h"
 #include "rnbd/client/slice.h"
@@ -88,6 +89,16 @@ void LaneDevice::fail() {
   for (RemoteQueue* queue : all) {
     if (std::find(queues.begin(), queues.end(), queue) != queues.end()) queue->gate_changed();
   }
+}
+
+void LaneDevice::when_dry(std::function<void()> call) {
+  if (out == 0) return call();
+  dry.push_back(std::move(call));
+}
+
+void LaneDevice::message_back() {
+  if (--out != 0 || dry.empty()) return;
+  for (const auto& call : std::exchange(dry, {})) call();
 }
 
 RemoteQueue::RemoteQueue(LaneDevice& device) : device_(device), lane_(*device.lane) {
@@ -241,6 +252,7 @@ bool RemoteQueue::send_piece(block::Request& request, IoContext& context) {
 
 void RemoteQueue::send(block::Request& request, IoContext& context, const wire::Io& io) {
   ++progress(request).messages;
+  ++device_.out;
   context.queue = this;
   context.parent = &request;
   context.generation = device_.generation;
@@ -262,6 +274,7 @@ void RemoteQueue::piece_done(IoContext& context, std::error_code error) {
   ClientLane& lane = lane_;  // outlives this queue, which may end with its last request
   Progress& at = progress(request);
   --at.messages;
+  device_.message_back();
   const std::uint32_t generation = context.generation;
   lane.give_back(context);
   if (fate_unknown(error) && !broken(Rule::r15)) {

@@ -37,7 +37,12 @@ struct LaneDevice {
   // device any more. Nothing is sent until the next open. Called once per generation.
   std::function<void(std::uint32_t generation)> lost;
   LaneCounters counters;
+  std::uint32_t out = 0;  // messages under way
+  std::vector<std::function<void()>> dry;
 
+  // Calls when no message is under way: now, or later. To be shut before.
+  void when_dry(std::function<void()> call);
+  void message_back();
   void open(std::uint32_t new_generation, std::uint32_t id, const VolumeLimits& new_limits);
   void shut();
   void fail();

@@ -75,6 +75,7 @@ class KernelVolumes {
   std::vector<Seen> ios;
   std::vector<std::uint32_t> closed;  // ids of CLOSE messages
   int io_error = 0;
+  int unknown_ids = 0;       // of requests
   int second_spellings = 0;  // of one device in one session: our client must not send them
 
  private:
@@ -147,7 +148,7 @@ class KernelVolumes {
         {message, request.message.size(), request.read, request.descriptors, request.data_length});
     const Ids& ids = sessions_[request.session];
     const auto found = ids.find(message.device_id);
-    if (found == ids.end()) return ENOTCONN;
+    if (found == ids.end()) return ++unknown_ids, ENOTCONN;
     if (request.data_length != 0 && request.data_length != message.bi_size) return EINVAL;
     if (io_error != 0) return io_error;
     return execute(request, message, *found->second.volume);

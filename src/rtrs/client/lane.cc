@@ -53,13 +53,13 @@ void LaneImpl::add_channel(Channel& channel) { channels_.push_back(&channel); }
 void LaneImpl::remove_channel(Channel& channel) {
   std::erase(channels_, &channel);
   if (!channels_.empty()) return;
-  while (!waiting_.empty()) refuse(waiting_.pop_front(), closed_ ? kClosed : kNotConnected);
+  give_back_waiting();
   give_back_held();
 }
 
 void LaneImpl::close() {
   closed_ = true;
-  while (!waiting_.empty()) refuse(waiting_.pop_front(), kClosed);
+  give_back_waiting();
   give_back_held();
   refused_task_.unlink();
   run_refused();
@@ -181,7 +181,10 @@ void LaneImpl::fenced(LossId loss) {
   free_.insert(free_.end(), found->permits.begin(), found->permits.end());
   waiting_.splice_back(found->writes);
   limbo_.erase(found);
-  if (!channels_.empty()) return start_waiting();
+  channels_.empty() ? give_back_waiting() : start_waiting();
+}
+
+void LaneImpl::give_back_waiting() {
   while (!waiting_.empty()) refuse(waiting_.pop_front(), closed_ ? kClosed : kNotConnected);
 }
 

@@ -55,6 +55,8 @@ class LaneImpl final : public Lane {
   void settle();  // after a channel's last lose()
   // Nothing of that connection can take effect any more.
   void fenced(LossId loss);
+  // What was not sent yet, for want of a permit, goes back as not sent.
+  void give_back_waiting();
   // Sends a control message over this very channel; false: no permit, try later.
   bool submit_over(Channel& channel, Request& request);
 

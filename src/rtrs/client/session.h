@@ -143,7 +143,8 @@ class SessionHandler {
   virtual void on_session_closed(std::error_code why) = 0;
   virtual void on_path_changed() {}
   // A path was lost with requests in flight, others live on, and this server knows no fence: its
-  // writes are being completed with path_lost. They may be sent again after on_session_fenced. The
+  // writes are being completed with path_lost, and with ENOTCONN what waits for a permit when this
+  // returns. They may be sent again after on_session_fenced. The
   // user may bring that about sooner, by closing on the server all that it has open there, waiting
   // for packet_lifetime, and declare_fenced().
   virtual void on_session_unfenced() {}

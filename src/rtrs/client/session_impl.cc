@@ -239,7 +239,13 @@ void SessionImpl::look() {
   }
   if (std::exchange(new_loss_, false) && !fencing_.empty() && !server_fences()) {
     unfenced_told_ = true;
-    return handler_.on_session_unfenced();
+    handler_.on_session_unfenced();
+    // What waits for a permit would wait for the very fence.
+    for (std::size_t cid = 1; cid < lane_pointers_.size(); ++cid) {
+      LaneImpl* lane = lane_pointers_[cid];
+      lane->loop().post([lane] { lane->give_back_waiting(); });
+    }
+    return;
   }
   if (fencing_.empty() && std::exchange(unfenced_told_, false)) handler_.on_session_fenced();
 }
