@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <functional>
 
 #include "fabric/conformance/end.h"
@@ -64,6 +65,7 @@ TEST_P(Conformance, AnOpenedGateHasAFreshKeyForEveryConnectionOfTheDomain) {
     ASSERT_TRUE(run_until([&] { return pair.server(i).messages() == 1; }));
   }
   std::uint32_t last = 0;
+  std::deque<Bytes> sent;                  // the sender's until it is done, which may be later
   for (std::size_t i = 0; i < 300; ++i) {  // more than a key has numbers of its own
     SCOPED_TRACE(i);
     const std::size_t opener = i & 1, writer = i >> 1 & 1, shutter = i >> 2 & 1;
@@ -72,7 +74,7 @@ TEST_P(Conformance, AnOpenedGateHasAFreshKeyForEveryConnectionOfTheDomain) {
     ASSERT_EQ(span.length, kChunk);
     EXPECT_NE(span.key, last);
     last = span.key;
-    const Bytes bytes = pattern(kChunk, i + 1);
+    const Bytes& bytes = sent.emplace_back(pattern(kChunk, i + 1));
     const iovec part = vec(bytes);
     pair.server(writer).post_receives(1);
     const std::size_t before = pair.server(writer).messages();
