@@ -47,7 +47,7 @@ Fencing::~Fencing() { RNBD_ASSERT(questions_.empty()); }
 void Fencing::add(LossId loss, const Uuid& path, std::uint16_t recon_cnt) {
   losses_.push_back(
       {.id = loss, .path = path, .recon_cnt = recon_cnt, .deadline = home_.now() + patience_});
-  if (broken(Rule::r12)) return settle(loss);
+  if (broken(Rule::r12)) return settle(loss, "not at all");
   arm();
 }
 
@@ -59,12 +59,13 @@ void Fencing::proven(const Uuid& path) {
   for (;;) {
     const auto found = std::ranges::find(losses_, path, &Loss::path);
     if (found == losses_.end()) return;
-    settle(found->id);
+    settle(found->id, "the server accepted it anew (F1)");
   }
 }
 
 void Fencing::proven_all() {
-  while (!losses_.empty()) settle(losses_.front().id);
+  while (!losses_.empty())
+    settle(losses_.front().id, "the server closed what was open, and packets had time to die (F2)");
 }
 
 void Fencing::ask() {
@@ -82,7 +83,7 @@ void Fencing::answered(LossId loss, std::error_code error) {
   std::erase_if(questions_, [&](const auto& question) { return question->id == loss; });
   const auto found = std::ranges::find(losses_, loss, &Loss::id);
   if (found == losses_.end()) return;
-  if (!error) return settle(loss);
+  if (!error) return settle(loss, "the server says so (F0)");
   // Nobody was asked after all; the path that comes up next will be. A server that refuses to
   // answer leaves it to time.
   const bool unheard =
@@ -91,14 +92,17 @@ void Fencing::answered(LossId loss, std::error_code error) {
   found->asked = !unheard;
 }
 
-void Fencing::settle(LossId loss) {
-  std::erase_if(losses_, [&](const Loss& known) { return known.id == loss; });
+void Fencing::settle(LossId loss, const char* how) {
+  const auto found = std::ranges::find(losses_, loss, &Loss::id);
+  const Uuid path = found->path;
+  losses_.erase(found);
   arm();
-  handler_.on_fenced(loss);
+  handler_.on_fenced(loss, path, how);
 }
 
 void Fencing::expire() {
-  while (!losses_.empty() && losses_.front().deadline <= home_.now()) settle(losses_.front().id);
+  while (!losses_.empty() && losses_.front().deadline <= home_.now())
+    settle(losses_.front().id, "enough time has passed (F3)");
 }
 
 void Fencing::arm() {

@@ -15,8 +15,9 @@ namespace rnbd::rtrs::client {
 class FencingHandler {
  public:
   virtual ~FencingHandler() = default;
-  // Nothing of it can take effect any more. When it was the last one fencing is empty by now.
-  virtual void on_fenced(LossId loss) = 0;
+  // Nothing of it can take effect any more; `how` that is known, for people. When it was the last
+  // one fencing is empty by now.
+  virtual void on_fenced(LossId loss, const Uuid& path, const char* how) = 0;
   virtual void on_fence_time() = 0;  // expire() would fence something
 };
 
@@ -43,7 +44,7 @@ class Fencing {
   struct Loss;
   struct Question;
   void answered(LossId loss, std::error_code error);
-  void settle(LossId loss);
+  void settle(LossId loss, const char* how);
   void on_time() { handler_.on_fence_time(); }
   void arm();
 

@@ -263,7 +263,11 @@ void SessionImpl::declare_fenced() {
   fencing_.proven_all();
 }
 
-void SessionImpl::on_fenced(LossId loss) {
+void SessionImpl::on_fenced(LossId loss, const Uuid& path, const char* how) {
+  for (const auto& known : paths_) {
+    if (known->uuid() == path)
+      log_info("<{}> path {} fenced: {}", options_.name, known->name(), how);
+  }
   for (LaneImpl* lane : lane_pointers_) {
     lane->loop().post([lane, loss] { lane->fenced(loss); });
   }
