@@ -29,6 +29,7 @@ void AdminCalls::send(rtrs::client::Lane& lane, rtrs::Direction direction, const
   call.segment = {call.room.data(), call.room.size()};
   call.answer = std::move(answer);
   call.direction = direction;
+  call.changes = true;  // OPEN too, though it is carried as a read
   call.message = call.text;
   if (answer_size != 0) call.data = {&call.segment, 1};
   call.data_length = static_cast<std::uint32_t>(answer_size);

@@ -189,7 +189,8 @@ void ClientImpl::attach_lanes() {
 void ClientImpl::close_old_ids() {
   const std::uint64_t round = ++closing_round_;
   auto left = std::make_shared<std::size_t>(1);  // shared by the calls on their way
-  const auto one_done = [this, left, round](std::error_code) {
+  const auto one_done = [this, left, round](std::error_code error) {
+    if (error) return;  // no proof: another loss begins a new round, or the path or time prove it
     if (--*left == 0 && round == closing_round_) on_ids_closed();
   };
   for (const auto& device : devices_) {

@@ -140,6 +140,7 @@ void RemoteDeviceImpl::on_path_unfenced(std::function<void()> dry) {
   fence_first_ = false;  // the client closes them all
   retry_timer_.disarm();
   if (state_ == DeviceState::open) move_to(DeviceState::closed);
+  if (leaving_) return dry();  // its queues are gone, and with them all that was under way
   run_dry(std::move(dry));
 }
 
@@ -247,6 +248,8 @@ void RemoteDeviceImpl::on_open_answer(Result<wire::OpenResponse> response) {
   }
   if (state_ == DeviceState::unmapped) return unmap_next();
   if (state_ == DeviceState::failed) return;
+  const bool lost = !response && response.error() == Errc::path_lost;
+  if (lost && state_ == DeviceState::init && host_.ready_session() != nullptr) return send_open();
   if (!response) return open_refused(response.error());
   if (host_.ready_session() == nullptr) return;  // lost again meanwhile; the next session opens it
   const auto limits =

@@ -294,6 +294,9 @@ void RemoteQueue::piece_done(IoContext& context, std::error_code error) {
 // A step is over: repeat it, go on, or complete.
 void RemoteQueue::settle(block::Request& request) {
   Progress& at = progress(request);
+  // Nothing succeeds on a device that has failed (safety rule R15).
+  if (device_.gate == Gate::failed && !request.result && !broken(Rule::r15))
+    request.result = make_error_code(Errc::device_failed);
   if (at.repeat) {
     if (device_.gate == Gate::failed) {
       request.result = make_error_code(Errc::device_failed);

@@ -14,6 +14,7 @@ struct Fencing::Loss {
   std::uint16_t recon_cnt = 0;
   TimePoint deadline{};
   bool asked = false;
+  bool refused = false;
 };
 
 struct Fencing::Question : Request {
@@ -89,7 +90,7 @@ void Fencing::answered(LossId loss, std::error_code error) {
   const bool unheard =
       error == Errc::path_lost || error == from_errno(ENOTCONN) || error == from_errno(ECANCELED);
   if (!unheard) log_warning("the server does not fence a lost path: {}", error.message());
-  found->asked = !unheard;
+  found->asked = found->refused = !unheard;
 }
 
 void Fencing::settle(LossId loss, const char* how) {
@@ -100,9 +101,13 @@ void Fencing::settle(LossId loss, const char* how) {
   handler_.on_fenced(loss, path, how);
 }
 
-void Fencing::expire() {
-  while (!losses_.empty() && losses_.front().deadline <= home_.now())
-    settle(losses_.front().id, "enough time has passed (F3)");
+void Fencing::expire(bool all) {
+  const auto due = [&](const Loss& loss) {
+    return loss.deadline <= home_.now() && (all || loss.refused);
+  };
+  for (auto loss = std::ranges::find_if(losses_, due); loss != losses_.end();
+       loss = std::ranges::find_if(losses_, due))
+    settle(loss->id, "enough time has passed (F3)");
 }
 
 void Fencing::arm() {

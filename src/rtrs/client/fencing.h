@@ -34,8 +34,9 @@ class Fencing {
   // The server accepted the path anew, or knows nothing of it.
   void proven(const Uuid& path);
   void proven_all();
-  // Takes time for the fence of those lost long enough ago.
-  void expire();
+  // Takes time for the fence of those lost long enough ago that nobody can be asked about: of all,
+  // or of those the server refused to answer for.
+  void expire(bool all);
   // Asks the server, which knows how to answer, about every loss that it was not asked about yet.
   void ask();
   void stop();  // the session ends: no more answers are wanted

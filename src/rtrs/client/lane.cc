@@ -107,7 +107,11 @@ void LaneImpl::start_with(Request& request, std::uint32_t permit) {
     Channel& channel = choose();
     const std::error_code error = channel.send(request, permit);
     if (!error) return;
-    if (error != from_errno(ENOTCONN)) break;
+    if (error != from_errno(ENOTCONN)) {
+      free_.push_back(permit);
+      request.permit = static_cast<std::uint32_t>(to_errno(error));
+      return refuse(request, kFailed);
+    }
     // Nothing was sent: it is going down and its on_closed is on the way. Another path may do.
     std::erase(channels_, &channel);
   }
@@ -153,7 +157,7 @@ LaneImpl::Limbo& LaneImpl::limbo(LossId loss) {
 }
 
 void LaneImpl::lose(LossId loss, Request& request, std::uint32_t permit) {
-  const bool read = request.direction == Direction::read;
+  const bool read = request.direction == Direction::read && !request.changes;
   if (failover_ == Failover::immediate && !request.control && !closed_ && !channels_.empty())
     return start_with(request, permit);
   if (broken(Rule::r11)) {
@@ -195,8 +199,8 @@ void LaneImpl::give_back_held() {
   }
 }
 
-// A control message may take a permit that is in quarantine: it goes to a server of ours, whose
-// chunks belong to a path.
+// A control message may take a permit that is in quarantine, and it is free afterwards: it goes to
+// a server of ours, whose chunks belong to a path, and which puts requests of one permit in order.
 std::optional<std::uint32_t> LaneImpl::any_permit() {
   std::vector<std::uint32_t>* from = &free_;
   for (Limbo& left : limbo_) {
@@ -246,6 +250,9 @@ void LaneImpl::run_refused() {
         break;
       case kClosed:
         request.done(request, Errc::session_closed);
+        break;
+      case kFailed:  // the fabric would not take it
+        request.done(request, from_errno(static_cast<int>(request.permit)));
         break;
     }
   }

@@ -68,7 +68,7 @@ class LaneImpl final : public Lane {
     std::vector<std::uint32_t> permits;  // not to be used before the fence (safety rule R11)
     IntrusiveList<Request> writes;       // held; sent again after it
   };
-  enum Refusal : std::uint32_t { kTooLong, kNotConnected, kLost, kClosed };
+  enum Refusal : std::uint32_t { kTooLong, kNotConnected, kLost, kClosed, kFailed };
   void start(Request& request);
   void start_with(Request& request, std::uint32_t permit);
   void start_waiting();

@@ -26,12 +26,15 @@ Path::Path(std::vector<LaneImpl*> lanes, Random& random, PathHandler& handler, P
       recon_cnt_(options_.reconnects),
       max_reconnect_attempts_(options_.max_reconnect_attempts) {}
 
-Path::Hello::Hello() : text(wire::encode_control({.kind = wire::ControlKind::hello})) {
+Path::Hello::Hello(Path& owner)
+    : path(owner), text(wire::encode_control({.kind = wire::ControlKind::hello})) {
   direction = Direction::write;
   control = true;
   message = wire::bytes_of(text);
-  done = [](Request& request, std::error_code) {
-    static_cast<Hello&>(request).state = State::none;
+  done = [](Request& request, std::error_code error) {
+    auto& self = static_cast<Hello&>(request);
+    self.state = State::none;
+    self.path.on_hello_done(error);
   };
 }
 
@@ -137,6 +140,12 @@ void Path::on_channel_active(std::uint16_t cid) {
 // The first message to a server of ours. Without a permit it waits for a heartbeat to remind us.
 void Path::say_hello() {
   if (lanes_.front()->submit_over(*channels_.front(), hello_)) hello_.state = Hello::State::sent;
+}
+
+// Whatever the server answered, it has heard us.
+void Path::on_hello_done(std::error_code error) {
+  greeted_ = error != Errc::path_lost && error != Errc::session_closed;
+  if (greeted_) handler_.on_path_greeted();
 }
 
 void Path::up() {
@@ -276,6 +285,7 @@ void Path::torn_down() {
   info_sent_ = tearing_down_ = false;
   hello_.state = Hello::State::none;
   extension_.reset();
+  greeted_ = false;
   health_.slow = false;
   const std::error_code why = last_error_;
   if (unfenced) handler_.on_path_unfenced(*this, loss);

@@ -39,6 +39,7 @@ class PathHandler {
   virtual void on_path_closed(Path& path, std::error_code why) = 0;
   virtual void on_path_state() = 0;
   virtual void on_path_latency() = 0;
+  virtual void on_path_greeted() = 0;
 };
 
 struct PathOptions {
@@ -81,6 +82,8 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   const fabric::Address& local() const { return local_; }                  // once connected
   const std::optional<wire::Extension>& extension() const { return extension_; }
   std::error_code last_error() const { return last_error_; }
+  // A server of ours has heard our hello; any other needs none.
+  bool greeted() const { return greeted_ || !extension_; }
   Duration latency() const { return heartbeat_.latency(); }
   void set_slow(bool slow) { health_.slow.store(slow, std::memory_order_relaxed); }
   void set_max_reconnect_attempts(int attempts) { max_reconnect_attempts_ = attempts; }
@@ -90,7 +93,8 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
  private:
   // How our own servers learn who we are: the first message to them on a path.
   struct Hello : Request {
-    Hello();
+    explicit Hello(Path& owner);
+    Path& path;
     enum class State : std::uint8_t { none, owed, sent };
     State state = State::none;
     const wire::layout::ControlMessage text;
@@ -113,6 +117,7 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   void up();
   void on_timer();
   void say_hello();
+  void on_hello_done(std::error_code error);
   void tear_down(std::error_code why, bool graceful);
   void torn_down();
   static bool nobody_there(std::error_code why);
@@ -156,7 +161,8 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   LossId loss_ = 0;       // once it takes requests
   std::size_t lost_ = 0;  // requests of unknown fate
   std::error_code fate_;  // of the requests in flight when it ends
-  Hello hello_;
+  Hello hello_{*this};
+  bool greeted_ = false;  // the server knows who we are
   std::size_t active_ = 0;
   std::size_t closed_ = 0;
   std::size_t released_ = 0;

@@ -35,6 +35,7 @@ struct Request : ListNode {
   std::span<const std::byte> message;  // user message; at most max_hdr_size less the RTRS message
   std::span<const iovec> data;         // to be written, or where the answer goes
   std::uint32_t data_length = 0;       // bytes of `data`; at most max_io_size
+  bool changes = false;  // a read that changes something all the same: treated as a write
   bool control = false;  // `message` is a wire::layout::ControlMessage; RTRS's own, never repeated
   // Called once, from the lane's loop. No error: the server answered 0 (and all read data is in
   // place). generic_category: the server's errno. Errc::path_lost: sent, fate unknown. ENOTCONN:
@@ -163,10 +164,10 @@ class Session {
   virtual ~Session() = default;
   // Every path must come up, else on_session_closed with the first error. A session that resumes
   // another one's identity instead behaves as if it had lost its paths: it reconnects them, over
-  // and over, until each was accepted once. A server accepts a path only when nothing of its last
-  // connection runs any more, or when it knows nothing of the session: so on_session_connected says
-  // that no request of the predecessor can take effect. Whoever has waited long enough calls
-  // close().
+  // and over, until all are fenced: each was accepted once, as a server accepts a path only when
+  // nothing of its last connection runs any more, or the server said so over another, or time has
+  // passed. So on_session_connected says that no request of the predecessor can take effect.
+  // Whoever has waited long enough calls close().
   virtual void open() = 0;
   virtual void close() = 0;  // requests in flight end with session_closed or their answer
   virtual const std::string& name() const = 0;

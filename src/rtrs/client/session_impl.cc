@@ -99,12 +99,14 @@ Path& SessionImpl::make_path(const fabric::PathAddress& address, bool first) {
 }
 
 PathOptions SessionImpl::path_options(const fabric::PathAddress& address, bool first) {
-  const PathIdentity* old = find_identity(options_, address);
+  // A path that is added later is a new one, whatever the predecessor had there.
+  const PathIdentity* old = state_ == State::idle ? find_identity(options_, address) : nullptr;
+  const bool resuming = state_ == State::idle && options_.resume;
   return {.session_name = options_.name,
           .address = address,
           .paths_uuid = uuid_,
           .sess_uuid = old != nullptr ? old->uuid : random_.uuid(),
-          .first_conn = old != nullptr || (first && !options_.resume),
+          .first_conn = old != nullptr || (first && !resuming),
           .reconnects =
               static_cast<std::uint16_t>(old != nullptr ? old->reconnects + kReconnectsUnsaved : 0),
           .heartbeat = options_.heartbeat,
@@ -231,11 +233,15 @@ void SessionImpl::look() {
   if ((state_ != State::open && !resuming) || paths_up_ == 0) return;
   if (!fencing_.empty() && server_fences()) fencing_.ask();
   // Only where nobody can be asked: the user's own fence has had its time, or there is none yet.
-  if (!server_fences() && (connected_ || resuming)) fencing_.expire();
+  if (connected_ || resuming || server_fences()) fencing_.expire(!server_fences());
   if (!connected_) {
     const bool user_fences = !server_fences() && !resuming;
     if (!fencing_.empty() && !user_fences) return;
-    return report_connected();
+    // What a server of ours answers to OPEN depends on whether it knows us.
+    const bool known = std::ranges::any_of(paths_, [](const auto& path) {
+      return path->state() == PathState::connected && path->greeted();
+    });
+    return known ? report_connected() : void();
   }
   if (std::exchange(new_loss_, false) && !fencing_.empty() && !server_fences()) {
     unfenced_told_ = true;
@@ -255,6 +261,7 @@ void SessionImpl::report_connected() {
   connected_ = true;
   new_loss_ = false;
   unfenced_told_ = !fencing_.empty();
+  if (unfenced_told_) home_.defer(look_task_);  // it may be overdue
   handler_.on_session_connected();
 }
 
@@ -280,7 +287,8 @@ void SessionImpl::on_path_latency() {
   constexpr int kFactor = 8;
   Duration best = Duration::max();
   for (const auto& path : paths_) {
-    if (path->state() == PathState::connected) best = std::min(best, path->latency());
+    if (path->state() == PathState::connected && path->latency() > Duration::zero())
+      best = std::min(best, path->latency());
   }
   for (const auto& path : paths_) {
     path->set_slow(path->latency() > kNeverSlow && path->latency() / kFactor > best);
@@ -309,9 +317,13 @@ void SessionImpl::on_path_closed(Path& path, std::error_code why) {
     ++paths_closed_;
     return maybe_closed();
   }
-  if (state_ == State::opening) return shut_down(why);
-  for (PathCall& call : take_calls(path)) {
-    call.kind == PathCall::Kind::remove ? calls_.push_back(std::move(call)) : call.done({});
+  if (state_ == State::opening && !options_.resume) return shut_down(why);
+  auto calls = take_calls(path);
+  for (PathCall& call : calls) {
+    if (call.kind == PathCall::Kind::remove) calls_.push_back(std::move(call));
+  }
+  for (PathCall& call : calls) {
+    if (call.done && call.kind != PathCall::Kind::remove) call.done({});
   }
   finish_removals();
   const bool all_given_up = !paths_.empty() && std::ranges::all_of(paths_, [](const auto& one) {
@@ -419,6 +431,7 @@ void SessionImpl::link_changed(const fabric::Address& local, bool up) {
 }
 
 void SessionImpl::set_policy(PathPolicy policy) {
+  if (state_ == State::closing || state_ == State::closed) return;
   policy_ = policy;
   for (LaneImpl* lane : lane_pointers_) {
     lane->loop().post([lane, policy] { lane->set_policy(policy); });

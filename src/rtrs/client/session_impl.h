@@ -58,6 +58,7 @@ class SessionImpl final : public Session, private PathHandler, private FencingHa
   LossId next_loss() override { return fencing_.next(); }
   void on_path_unfenced(Path& path, LossId loss) override;
   void on_path_latency() override;
+  void on_path_greeted() override { home_.defer(look_task_); }
   void on_fenced(LossId loss, const Uuid& path, const char* how) override;
   void on_fence_time() override { look(); }
   PermitRange permits_of(std::uint16_t cid) const override;
