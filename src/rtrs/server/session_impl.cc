@@ -63,7 +63,9 @@ void SessionImpl::on_path_connected(Path&) {
 // ---- Fences ----
 
 void SessionImpl::on_fence(Path& asker, const Fence& fence) {
-  const auto& [kind, recon_cnt, uuid] = fence.what;
+  // Not structured bindings: clang 14 cannot capture them.
+  const std::uint16_t recon_cnt = fence.what.recon_cnt;
+  const Uuid& uuid = fence.what.path;
   if (asker.state() != PathState::connected) return fence.answer(ECANCELED);
   if (uuid == asker.uuid() && !is_later(asker.recon_cnt(), recon_cnt)) return fence.answer(EINVAL);
   const auto same = [&](const Fenced& known) { return known.path == uuid; };
