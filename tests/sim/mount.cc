@@ -54,6 +54,8 @@ std::uint32_t Mount::under_way() const {
 }
 
 void Mount::remap() {
+  // What was not flushed before is nobody's to miss: a volume mapped anew begins anew.
+  work_.view = View::lenient;
   if (state_ == State::open) stop();
 }
 
