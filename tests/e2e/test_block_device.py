@@ -68,6 +68,30 @@ class BlockDevice(EndToEnd):
             "--rw=randrw", "--bsrange=512-1m", "--blockalign=512", "--iodepth=8", "--size=32m", "--verify=crc32c",
             "--verify_fatal=1", "--verify_backlog=64", "--randseed=11", "--serialize_overlap=1")
 
+    def test_the_server_is_killed_again_and_again_under_fio_on_a_mounted_file_system(self):
+        need("fio", "mkfs.ext4", "fsck.ext4")
+        node = self.mapped(size=128 * MIB)["node"]
+        run("mkfs.ext4", "-q", "-F", node)
+        where = self.dir / "mnt"
+        where.mkdir()
+        run("mount", node, where)
+        try:
+            fio = subprocess.Popen(
+                ["fio", "--name=verify", f"--directory={where}", "--rw=randwrite", "--bs=4k", "--size=24m", "--direct=1",
+                 "--fsync=32", "--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--randseed=5"],
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for _ in range(3):
+                done = self.devices()[0]["writes"]
+                wait_until(lambda: self.devices()[0]["writes"] > done + 100 or fio.poll() is not None, "I/O to flow")
+                self.server.kill()
+                self.start_server()
+                wait_until(lambda: self.devices()[0]["state"] == "open", "the volume to be back")
+            output, _ = fio.communicate(timeout=180)
+            self.assertEqual(fio.returncode, 0, output[-3000:] + self.client.text()[-3000:])
+        finally:
+            run("umount", where)
+        run("fsck.ext4", "-f", "-n", node)
+
     def test_blkdiscard_frees_blocks_on_the_server(self):
         node = self.mapped(size=32 * MIB)["node"]
         run("dd", "if=/dev/urandom", f"of={node}", "bs=1M", "count=16", "oflag=direct", "status=none")
