@@ -37,12 +37,8 @@ path_fenced() { [ "$(path_field "$1" fenced)" = True ]; }
 log_mark() { mark=$(wc -l </tmp/client.log); }
 log_since() { tail -n "+$((mark + 1))" /tmp/client.log; }
 logged() { log_since | grep -qE "$1"; }
-# rung WIRE: which fence was taken since log_mark: what came first, the path (F1) or the volumes opened without it (F2)?
-rung() {
-  log_since | awk -v path="10.0.$1.2" '
-    /path .* connected:/ && index($0, path) { print "F1"; exit }
-    /: open, / { print "F2"; exit }'
-}
+# rung WIRE: by which fence the path's last connection since log_mark was known to be over.
+rung() { log_since | sed -nE "s/.*path .*10\.0\.$1\.2.* fenced: .*\((F[0-3])\)\$/\1/p" | tail -1; }
 all_up() { path_is 0 connected && path_is 1 connected; }
 
 reset() { echo 1 >"/sys/class/rtrs-server/s1/paths/ip:10.0.$1.1@ip:10.0.$1.2/disconnect"; }
@@ -102,7 +98,7 @@ client_start --config /tmp/rnbd.toml
 wait_until 90 all_open
 waited=$((SECONDS - since))
 [ "$waited" -ge 36 ] || fail "opened after $waited s, sooner than the server misses a client and its disk is done"
-logged "path .*10\.0\.0\.2.* fenced: enough time has passed" || fail "the path in the black hole was not fenced by time"
+expect_equal "the fence" "$(rung 0)" F3
 path_is 0 connected && fail "a path through a black hole is connected"
 load_flows
 wire_deliver 0
