@@ -60,6 +60,22 @@ class KernelServerCases : public ::testing::Test {
     EXPECT_FALSE(door.run(read));
     EXPECT_EQ(read.memory, write.memory);
   }
+  // 40 writes under way when the second of two paths is lost; all have ended when it returns.
+  std::vector<std::unique_ptr<Io>> write_while_a_path_is_cut(Door& door) {
+    std::vector<std::unique_ptr<Io>> ios;
+    for (std::uint64_t i = 0; i < 40; ++i) {
+      ios.push_back(std::make_unique<Io>(Op::write, i * 4096, 4096));
+      door.submit(ios.back()->fill(i));
+    }
+    world.run_for(20us);
+    world.link(client_host, server_host, 1, 1).cut();
+    EXPECT_TRUE(world.run_until(
+        [&] {
+          return std::all_of(ios.begin(), ios.end(), [](auto& io) { return io->completions == 1; });
+        },
+        60s));
+    return ios;
+  }
   void cached_volume() {
     volume().about.cache_policy = wire::kCacheFua | wire::kCacheWriteBack;
     volume().about.max_discard_sectors = 1024;
@@ -293,18 +309,7 @@ TEST_F(KernelServerCases, C48_ALostPathIsFencedByCloseAndNothingIsLost) {
   start(kDefaults, 2);
   volume();
   Door& door = open();
-  std::vector<std::unique_ptr<Io>> ios;
-  for (std::uint64_t i = 0; i < 40; ++i) {
-    ios.push_back(std::make_unique<Io>(Op::write, i * 4096, 4096));
-    door.submit(ios.back()->fill(i));
-  }
-  world.run_for(20us);
-  world.link(client_host, server_host, 1, 1).cut();
-  ASSERT_TRUE(world.run_until(
-      [&] {
-        return std::all_of(ios.begin(), ios.end(), [](auto& io) { return io->completions == 1; });
-      },
-      60s));
+  const auto ios = write_while_a_path_is_cut(door);
   for (std::uint64_t i = 0; i < ios.size(); ++i) {
     EXPECT_FALSE(ios[i]->result) << ios[i]->result.message();
     EXPECT_TRUE(std::equal(ios[i]->memory.begin(), ios[i]->memory.end(),
@@ -322,18 +327,7 @@ TEST_F(KernelServerCases, C48_WhatIsUnderWayOverTheLivingPathIsBackBeforeClose) 
   Door& door = open();
   world.link(client_host, server_host, 0, 0)
       .set_latency({.base = 5us, .jitter = 5ms, .tail = 5ms, .tail_chance = 4});
-  std::vector<std::unique_ptr<Io>> ios;
-  for (std::uint64_t i = 0; i < 40; ++i) {
-    ios.push_back(std::make_unique<Io>(Op::write, i * 4096, 4096));
-    door.submit(ios.back()->fill(i));
-  }
-  world.run_for(20us);
-  world.link(client_host, server_host, 1, 1).cut();
-  ASSERT_TRUE(world.run_until(
-      [&] {
-        return std::all_of(ios.begin(), ios.end(), [](auto& io) { return io->completions == 1; });
-      },
-      60s));
+  const auto ios = write_while_a_path_is_cut(door);
   EXPECT_FALSE(volumes.closed.empty());
   EXPECT_EQ(volumes.unknown_ids, 0);
   world.link(client_host, server_host, 1, 1).heal();

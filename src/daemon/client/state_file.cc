@@ -1,19 +1,16 @@
 #include "daemon/client/state_file.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <cstdio>
-#include <filesystem>
 #include <limits>
 
 #include "base/log.h"
-#include "base/unique_fd.h"
 #include "daemon/admin/json_fields.h"
 #include "daemon/client/live_settings.h"
+#include "daemon/uuid_text.h"
+#include "daemon/whole_file.h"
 
 namespace rnbd::daemon {
 
@@ -94,29 +91,14 @@ namespace {
 constexpr unsigned kVersion = 1;
 constexpr std::size_t kBytesMax = std::size_t{16} << 20;
 
-std::string hex(const Uuid& uuid) {
-  std::string text;
-  for (std::uint8_t byte : uuid) text += fmt::format("{:02x}", byte);
-  return text;
-}
-
-bool parse_hex(std::string_view text, Uuid& uuid) {
-  if (text.size() != 2 * uuid.size()) return false;
-  for (std::size_t i = 0; i < uuid.size(); ++i) {
-    const char* first = text.data() + 2 * i;
-    const auto [end, error] = std::from_chars(first, first + 2, uuid[i], 16);
-    if (error != std::errc() || end != first + 2) return false;
-  }
-  return true;
-}
-
 tl::unexpected<Problem> damaged(const std::string& what) {
   return problem({ProblemCode::failed, what, "", EBADMSG});
 }
 
 Outcome<SavedSession> session_of(const SessionRecord& record) {
   SavedSession session{.name = record.name, .poll_queues = record.poll_queues};
-  if (!parse_hex(record.uuid, session.identity.uuid)) return damaged("a session's uuid is none");
+  if (!parse_uuid_hex(record.uuid, session.identity.uuid))
+    return damaged("a session's uuid is none");
   if (!record.policy.empty()) {
     auto policy = parse_path_policy(record.policy);
     if (!policy) return damaged(policy.error().what);
@@ -131,7 +113,7 @@ Outcome<SavedSession> session_of(const SessionRecord& record) {
     rtrs::client::PathIdentity identity;
     auto address = fabric::PathAddress::parse(path.path, path.port);
     if (!address) return damaged(fmt::format("'{}' is no path", printable(path.path)));
-    if (!parse_hex(path.uuid, identity.uuid)) return damaged("a path's uuid is none");
+    if (!parse_uuid_hex(path.uuid, identity.uuid)) return damaged("a path's uuid is none");
     identity.address = *address;
     identity.reconnects = path.reconnects;
     session.identity.paths.push_back(identity);
@@ -145,18 +127,6 @@ Outcome<SavedSession> session_of(const SessionRecord& record) {
   return session;
 }
 
-std::error_code write_whole(const std::string& path, std::string_view text) {
-  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!fd) return from_errno(errno);
-  while (!text.empty()) {
-    const ssize_t n = ::write(fd.get(), text.data(), text.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return from_errno(errno);
-    text.remove_prefix(static_cast<std::size_t>(n));
-  }
-  return ::fsync(fd.get()) != 0 ? from_errno(errno) : std::error_code{};
-}
-
 }  // namespace
 
 std::string encode_state(const SavedState& state) {
@@ -168,11 +138,11 @@ std::string encode_state(const SavedState& state) {
          .policy = session.policy ? path_policy_name(*session.policy) : "",
          .max_reconnect_attempts =
              session.max_reconnect_attempts ? std::to_string(*session.max_reconnect_attempts) : "",
-         .uuid = hex(session.identity.uuid)};
+         .uuid = uuid_to_hex(session.identity.uuid)};
     for (const auto& path : session.identity.paths)
       s.paths.push_back({.path = path.address.to_spec(),
                          .port = path.address.destination.port(),
-                         .uuid = hex(path.uuid),
+                         .uuid = uuid_to_hex(path.uuid),
                          .reconnects = path.reconnects});
     for (const NamedPath& name : session.names)
       s.names.push_back({.asked = to_text(name.asked),
@@ -222,23 +192,15 @@ Outcome<SavedState> parse_state(std::string_view text, int cpus) {
 }
 
 Outcome<SavedState> StateFile::load() const {
-  UniqueFd fd(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd && errno == ENOENT) return SavedState{};
-  std::string text;
-  std::string why = fd ? "" : from_errno(errno).message();
-  while (fd && why.empty()) {
-    char part[65536];
-    const ssize_t n = ::read(fd.get(), part, sizeof part);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) why = from_errno(errno).message();
-    if (n <= 0) break;
-    text.append(part, static_cast<std::size_t>(n));
-    if (text.size() > kBytesMax) why = "it is too long";
-  }
-  if (why.empty()) {
-    auto state = parse_state(text, std::numeric_limits<int>::max());
+  const auto text = read_file(path_, kBytesMax);
+  if (!text && text.error() == from_errno(ENOENT)) return SavedState{};
+  std::string why;
+  if (text) {
+    auto state = parse_state(*text, std::numeric_limits<int>::max());
     if (state) return state;
     why = state.error().what;
+  } else {
+    why = text.error() == from_errno(EFBIG) ? "it is too long" : text.error().message();
   }
   const std::string aside = path_ + ".bad";
   ::rename(path_.c_str(), aside.c_str());
@@ -248,13 +210,7 @@ Outcome<SavedState> StateFile::load() const {
 }
 
 std::error_code StateFile::save(const SavedState& state) const {
-  const std::string draft = path_ + ".new";
-  if (auto error = write_whole(draft, encode_state(state))) return error;
-  if (::rename(draft.c_str(), path_.c_str()) != 0) return from_errno(errno);
-  const std::string directory = std::filesystem::path(path_).parent_path();
-  UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd || ::fsync(fd.get()) != 0) return from_errno(errno);
-  return {};
+  return replace_file(path_, encode_state(state));
 }
 
 }  // namespace rnbd::daemon

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <memory>
 
 #include "base/log.h"
 #include "daemon/admin/json_fields.h"
+#include "daemon/uuid_text.h"
 #include "daemon/whole_file.h"
 
 namespace rnbd::daemon {
@@ -33,22 +33,10 @@ namespace {
 constexpr unsigned kVersion = 1;
 constexpr std::size_t kBytesMax = std::size_t{1} << 20;
 
-std::string hex(const Uuid& uuid) {
-  std::string text;
-  for (const std::uint8_t byte : uuid) text += fmt::format("{:02x}", byte);
-  return text;
-}
-
 // With dashes or without.
 bool parse_uuid(std::string text, Uuid& uuid) {
   std::erase(text, '-');
-  if (text.size() != 2 * uuid.size()) return false;
-  for (std::size_t i = 0; i < uuid.size(); ++i) {
-    const char* first = text.data() + 2 * i;
-    const auto [end, error] = std::from_chars(first, first + 2, uuid[i], 16);
-    if (error != std::errc() || end != first + 2) return false;
-  }
-  return true;
+  return parse_uuid_hex(text, uuid);
 }
 
 tl::unexpected<Problem> damaged(const std::string& what) {
@@ -75,8 +63,8 @@ SessionRecords load(const std::string& path) {
 
 std::string encode_records(const SessionRecords& records) {
   HistoryRecord record{
-      .version = kVersion, .boot = hex(records.boot), .rebooted = records.rebooted};
-  for (const Uuid& session : records.sessions) record.sessions.push_back(hex(session));
+      .version = kVersion, .boot = uuid_to_hex(records.boot), .rebooted = records.rebooted};
+  for (const Uuid& session : records.sessions) record.sessions.push_back(uuid_to_hex(session));
   return JsonWriter::write(record).dump(1) + "\n";
 }
 

@@ -82,10 +82,8 @@ void RemoteDeviceImpl::move_to(DeviceState next) {
   RNBD_ASSERT(may_move(state_, next));
   log_debug("<{}>: {} -> {}", printable(name_), device_state_name(state_), device_state_name(next));
   state_ = next;
-  hold_timer_.disarm();
   retry_timer_.disarm();
-  if (next != DeviceState::closed) return;
-  lost_at_ = host_.home().now();
+  if (next == DeviceState::closed) lost_at_ = host_.home().now();
   arm_hold();
 }
 

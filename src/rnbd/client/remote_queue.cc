@@ -37,11 +37,17 @@ bool fate_unknown(const std::error_code& error) {
   return error == Errc::path_lost || error == Errc::session_closed || error == from_errno(ENOTCONN);
 }
 
+bool asks_for_fua(const block::Request& request) { return (request.flags & block::kFua) != 0; }
+
+// Can the server make this operation stable by itself?
+bool server_fua(const block::Request& request, const WireLimits& limits) {
+  return limits.fua && (request.op == Op::write || request.op == Op::write_zeroes);
+}
+
 std::uint32_t wire_flags(const block::Request& request, const WireLimits& limits) {
-  const bool server_fua = limits.fua && (request.op == Op::write || request.op == Op::write_zeroes);
   std::uint32_t flags = 0;
   if (request.op == Op::read || (request.flags & block::kSync) != 0) flags |= wire::kIoSync;
-  if ((request.flags & block::kFua) != 0 && server_fua) flags |= wire::kIoFua | wire::kIoSync;
+  if (asks_for_fua(request) && server_fua(request, limits)) flags |= wire::kIoFua | wire::kIoSync;
   if ((request.flags & block::kNoUnmap) != 0 && request.op == Op::write_zeroes)
     flags |= wire::kIoNoUnmap;
   return flags;
@@ -160,8 +166,7 @@ RemoteQueue::Step RemoteQueue::next_step(const block::Request& request, Step ste
   if (step == Step::postflush || request.op == Op::flush || request.op == Op::read)
     return Step::end;
   const WireLimits& limits = device_.limits.wire;
-  const bool server_fua = limits.fua && (request.op == Op::write || request.op == Op::write_zeroes);
-  const bool by_hand = (request.flags & block::kFua) != 0 && limits.cache && !server_fua;
+  const bool by_hand = asks_for_fua(request) && limits.cache && !server_fua(request, limits);
   return by_hand ? Step::postflush : Step::end;
 }
 
@@ -324,8 +329,7 @@ void RemoteQueue::settle(block::Request& request) {
 bool RemoteQueue::hardens(block::Request& request) const {
   if (progress(request).step != Step::main || request.op == Op::flush)
     return device_.limits.wire.cache;
-  return (request.flags & block::kFua) != 0 && device_.limits.wire.fua &&
-         (request.op == Op::write || request.op == Op::write_zeroes);
+  return asks_for_fua(request) && server_fua(request, device_.limits.wire);
 }
 
 // What the step that just succeeded put into the server's volatile cache, or out of it.

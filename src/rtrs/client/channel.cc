@@ -173,7 +173,7 @@ void Channel::release(std::error_code why, LossId loss) {
       lane_.lose(loss, request, permit);
     }
   }
-  lane_.settle();
+  lane_.start_waiting();
   tell([cid = lane_.cid(), lost](ChannelHandler& handler) {
     handler.on_channel_released(cid, lost);
   });

@@ -98,6 +98,8 @@ class Channel final : private fabric::ConnectionHandler {
   void fail(std::error_code why);
 
   std::error_code send_control(Request& request, std::uint32_t permit);
+  std::error_code post_request(std::uint32_t permit, std::span<const iovec> local, std::uint32_t at,
+                               std::uint32_t offset);
   void on_info(const fabric::ReceiveEvent& event);
   void on_immediate(std::uint32_t immediate);
   void on_send(std::span<const std::byte> bytes, const fabric::ReceiveEvent& event);

@@ -53,15 +53,7 @@ std::error_code Channel::send(Request& request, std::uint32_t permit) {
   }
   iovecs_.push_back({slot, used});
 
-  const wire::RemoteChunk& chunk = chunks_[permit];
-  const fabric::Work work{
-      .op = fabric::Work::Op::write_imm,
-      .local = iovecs_,
-      .remote = {chunk.address + (read ? request.data_length : 0), chunk.key, 0},
-      .immediate = immediate_.encode(permits_.first + permit, offset),
-      .cookie = std::uint64_t{permit} + 1,
-  };
-  if (auto error = connection_->post({&work, 1})) {
+  if (auto error = post_request(permit, iovecs_, read ? request.data_length : 0, offset)) {
     if (exposed) connection_->hide(permit);
     return error;
   }
@@ -75,17 +67,24 @@ std::error_code Channel::send_control(Request& request, std::uint32_t permit) {
   std::byte* const slot = slots_.data() + std::size_t{permit} * kSlotSize;
   std::memcpy(slot, request.message.data(), request.message.size());
   const iovec local{slot, request.message.size()};
-  const fabric::Work work{
-      .op = fabric::Work::Op::write_imm,
-      .local = {&local, 1},
-      .remote = {chunks_[permit].address, chunks_[permit].key, 0},
-      .immediate = immediate_.encode(permits_.first + permit, 0),
-      .cookie = std::uint64_t{permit} + 1,
-  };
-  if (auto error = connection_->post({&work, 1})) return error;
+  if (auto error = post_request(permit, {&local, 1}, 0, 0)) return error;
   entries_[permit] = Entry{.request = &request};
   counters_.started(request.direction, 0);
   return {};
+}
+
+// Writes `local` into the permit's chunk at `at`; the RTRS message begins at `offset` of the chunk.
+std::error_code Channel::post_request(std::uint32_t permit, std::span<const iovec> local,
+                                      std::uint32_t at, std::uint32_t offset) {
+  const wire::RemoteChunk& chunk = chunks_[permit];
+  const fabric::Work work{
+      .op = fabric::Work::Op::write_imm,
+      .local = local,
+      .remote = {chunk.address + at, chunk.key, 0},
+      .immediate = immediate_.encode(permits_.first + permit, offset),
+      .cookie = std::uint64_t{permit} + 1,
+  };
+  return connection_->post({&work, 1});
 }
 
 void Channel::on_immediate(std::uint32_t immediate) {

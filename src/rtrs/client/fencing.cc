@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mutation.h"
+#include "rtrs/client/control_request.h"
 
 namespace rnbd::rtrs::client {
 
@@ -17,15 +18,12 @@ struct Fencing::Loss {
   bool refused = false;
 };
 
-struct Fencing::Question : Request {
+struct Fencing::Question : ControlRequest {
   Question(Fencing& fencing, const Loss& loss)
-      : owner(fencing),
-        id(loss.id),
-        text(wire::encode_control(
-            {.kind = wire::ControlKind::fence, .recon_cnt = loss.recon_cnt, .path = loss.path})) {
-    direction = Direction::write;
-    control = true;
-    message = wire::bytes_of(text);
+      : ControlRequest(
+            {.kind = wire::ControlKind::fence, .recon_cnt = loss.recon_cnt, .path = loss.path}),
+        owner(fencing),
+        id(loss.id) {
     done = [](Request& request, std::error_code error) {
       auto& self = static_cast<Question&>(request);
       self.owner.answered(self.id, error);
@@ -33,7 +31,6 @@ struct Fencing::Question : Request {
   }
   Fencing& owner;
   const LossId id;
-  const wire::layout::ControlMessage text;
 };
 
 Fencing::Fencing(Loop& home, LaneImpl& service, Duration patience, FencingHandler& handler)

@@ -177,8 +177,6 @@ void LaneImpl::lose(LossId loss, Request& request, std::uint32_t permit) {
   }
 }
 
-void LaneImpl::settle() { start_waiting(); }
-
 void LaneImpl::fenced(LossId loss) {
   const auto found = std::ranges::find(limbo_, loss, &Limbo::loss);
   if (found == limbo_.end()) return;

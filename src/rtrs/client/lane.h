@@ -52,7 +52,7 @@ class LaneImpl final : public Lane {
   void complete(Request& request, std::uint32_t permit, std::error_code error);
   // The same, but nobody knows whether the server acted or still will.
   void lose(LossId loss, Request& request, std::uint32_t permit);
-  void settle();  // after a channel's last lose()
+  void start_waiting();  // after a channel's last lose(), too
   // Nothing of that connection can take effect any more.
   void fenced(LossId loss);
   // What was not sent yet, for want of a permit, goes back as not sent.
@@ -71,7 +71,6 @@ class LaneImpl final : public Lane {
   enum Refusal : std::uint32_t { kTooLong, kNotConnected, kLost, kClosed, kFailed };
   void start(Request& request);
   void start_with(Request& request, std::uint32_t permit);
-  void start_waiting();
   Limbo& limbo(LossId loss);
   std::optional<std::uint32_t> any_permit();
   void give_back_held();

@@ -26,11 +26,7 @@ Path::Path(std::vector<LaneImpl*> lanes, Random& random, PathHandler& handler, P
       recon_cnt_(options_.reconnects),
       max_reconnect_attempts_(options_.max_reconnect_attempts) {}
 
-Path::Hello::Hello(Path& owner)
-    : path(owner), text(wire::encode_control({.kind = wire::ControlKind::hello})) {
-  direction = Direction::write;
-  control = true;
-  message = wire::bytes_of(text);
+Path::Hello::Hello(Path& owner) : ControlRequest({.kind = wire::ControlKind::hello}), path(owner) {
   done = [](Request& request, std::error_code error) {
     auto& self = static_cast<Hello&>(request);
     self.state = State::none;

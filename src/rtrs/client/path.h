@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "rtrs/client/channel.h"
+#include "rtrs/client/control_request.h"
 #include "rtrs/client/path_state.h"
 #include "rtrs/heartbeat.h"
 
@@ -92,12 +93,11 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
 
  private:
   // How our own servers learn who we are: the first message to them on a path.
-  struct Hello : Request {
+  struct Hello : ControlRequest {
     explicit Hello(Path& owner);
     Path& path;
     enum class State : std::uint8_t { none, owed, sent };
     State state = State::none;
-    const wire::layout::ControlMessage text;
   };
 
   void on_channel_connected(std::uint16_t cid, const std::vector<std::byte>& accept,

@@ -83,7 +83,6 @@ SessionImpl::SessionImpl(std::span<fabric::Fabric* const> fabrics, std::size_t h
       fencing_(home_, *lanes_.front(),
                options_.server_patience + options_.backend_patience + options_.packet_lifetime,
                static_cast<FencingHandler&>(*this)),
-      policy_(options_.policy),
       max_reconnect_attempts_(options_.max_reconnect_attempts) {
   for (const auto& lane : lanes_) {
     lane->set_lender(*lanes_[1]);  // the first to get a permit
@@ -432,7 +431,6 @@ void SessionImpl::link_changed(const fabric::Address& local, bool up) {
 
 void SessionImpl::set_policy(PathPolicy policy) {
   if (state_ == State::closing || state_ == State::closed) return;
-  policy_ = policy;
   for (LaneImpl* lane : lane_pointers_) {
     lane->loop().post([lane, policy] { lane->set_policy(policy); });
   }

@@ -99,7 +99,6 @@ class SessionImpl final : public Session, private PathHandler, private FencingHa
   std::optional<wire::Extension> server_;  // of the paths that are up
   std::vector<PathCall> calls_;
   SessionLimits limits_;
-  PathPolicy policy_;
   int max_reconnect_attempts_;
   State state_ = State::idle;
   std::error_code why_closed_;
