@@ -52,6 +52,13 @@ class JsonReader {
     for (const Json& item : *j)
       item.is_string() ? void(values.push_back(item.get<std::string>())) : spoil(name);
   }
+  void field(const char* name, std::vector<std::uint64_t>& values) {
+    const Json* j = find(name);
+    if (j == nullptr) return;
+    if (!j->is_array()) return spoil(name);
+    for (const Json& item : *j)
+      item.is_number_unsigned() ? void(values.push_back(item.get<std::uint64_t>())) : spoil(name);
+  }
   template <class T>
   requires std::is_class_v<T>
   void field(const char* name, std::vector<T>& values) {

@@ -32,6 +32,17 @@ static void fields(Io& io, Setting& v) {
   io.field("value", v.value);
 }
 template <class Io>
+static void fields(Io& io, StageView& v) {
+  io.field("stage", v.stage);
+  io.field("count", v.count);
+  io.field("sum_us", v.sum_us);
+  io.field("p50_us", v.p50_us);
+  io.field("p90_us", v.p90_us);
+  io.field("p99_us", v.p99_us);
+  io.field("p999_us", v.p999_us);
+  io.field("max_us", v.max_us);
+}
+template <class Io>
 static void fields(Io& io, PathView& v) {
   io.field("number", v.number);
   io.field("name", v.name);
@@ -52,6 +63,14 @@ static void fields(Io& io, PathView& v) {
   io.field("reconnect_failures", v.reconnect_failures);
   io.field("fenced", v.fenced);
   io.field("slow", v.slow);
+  io.field("source_address", v.source_address);
+  io.field("destination_address", v.destination_address);
+  io.field("latency_ns", v.latency_ns);
+  io.field("failed_over", v.failed_over);
+  io.field("errors", v.errors);
+  io.field("migrated_from", v.migrated_from);
+  io.field("migrated_to", v.migrated_to);
+  io.field("stages", v.stages);
 }
 template <class Io>
 static void fields(Io& io, SessionView& v) {
@@ -62,6 +81,9 @@ static void fields(Io& io, SessionView& v) {
   io.field("policy", v.policy);
   io.field("failover", v.failover);
   io.field("max_reconnect_attempts", v.max_reconnect_attempts);
+  io.field("client_host", v.client_host);
+  io.field("server_host", v.server_host);
+  io.field("stages", v.stages);
   io.field("paths", v.paths);
 }
 template <class Io>
@@ -91,6 +113,10 @@ static void fields(Io& io, DeviceView& v) {
   io.field("held", v.held);
   io.field("hold_us", v.hold_us);
   io.field("waiting_us", v.waiting_us);
+  io.field("physical_block_size", v.physical_block_size);
+  io.field("nr_poll_queues", v.nr_poll_queues);
+  io.field("once", v.once);
+  io.field("stages", v.stages);
 }
 template <class Io>
 static void fields(Io& io, OpenView& v) {
@@ -104,6 +130,18 @@ static void fields(Io& io, OpenView& v) {
   io.field("writes", v.writes);
   io.field("write_bytes", v.write_bytes);
   io.field("errors", v.errors);
+  io.field("device", v.device);
+  io.field("read_only", v.read_only);
+  io.field("flush_failed", v.flush_failed);
+  io.field("inflight", v.inflight);
+  io.field("stages", v.stages);
+}
+template <class Io>
+static void fields(Io& io, NodeView& v) {
+  io.field("path", v.path);
+  io.field("kind", v.kind);
+  io.field("mode", v.mode);
+  io.field("target", v.target);
 }
 template <class Io>
 static void fields(Io& io, DaemonView& v) {
@@ -117,8 +155,24 @@ static void fields(Io& io, DaemonView& v) {
 
 namespace {
 
-constexpr std::array<std::string_view, 9> kCommands{
-    "map", "unmap", "list", "ping", "add_path", "remove_path", "disconnect", "reconnect", "set"};
+constexpr std::array<std::string_view, 18> kCommands{"map",
+                                                     "unmap",
+                                                     "list",
+                                                     "ping",
+                                                     "add_path",
+                                                     "remove_path",
+                                                     "disconnect",
+                                                     "reconnect",
+                                                     "set",
+                                                     "remap",
+                                                     "resize",
+                                                     "recover",
+                                                     "close",
+                                                     "reset",
+                                                     "list_attributes",
+                                                     "read_attribute",
+                                                     "write_attribute",
+                                                     "events"};
 
 // Deep nesting would recurse in the parser and the destructor: our objects nest four levels.
 bool too_deep(std::string_view line) {
@@ -167,7 +221,9 @@ Json response_json(const AdminResponse& response) {
   lists.field("devices", response.devices);
   lists.field("sessions", response.sessions);
   lists.field("opens", response.opens);
+  if (!response.nodes.empty()) lists.field("nodes", response.nodes);
   json.update(lists.json);
+  if (!response.text.empty()) json["text"] = response.text;
   return json;
 }
 
@@ -177,6 +233,7 @@ const char* admin_command_name(AdminCommand command) {
   return kCommands[static_cast<std::size_t>(command)].data();
 }
 
+// Members that say nothing are left out.
 std::string encode(const AdminRequest& request) {
   Json json;
   json["version"] = kAdminVersion;
@@ -185,22 +242,23 @@ std::string encode(const AdminRequest& request) {
     json["map"] = JsonWriter::write(request.map);
     json["exclusive"] = request.exclusive;
   }
-  if (request.command == AdminCommand::unmap) {
-    json["target"] = request.target;
-    json["session"] = request.session;
-    json["force"] = request.force;
-  }
-  if (request.command >= AdminCommand::add_path) json["target"] = request.target;
   if (request.command == AdminCommand::add_path)
     json["new_path"] = JsonWriter::write(request.new_path);
-  if (request.command == AdminCommand::remove_path || request.command == AdminCommand::disconnect ||
-      request.command == AdminCommand::reconnect)
-    json["path"] = request.path;
-  if (request.command == AdminCommand::set) {
+  const auto text = [&json](const char* name, const std::string& value) {
+    if (!value.empty()) json[name] = value;
+  };
+  text("target", request.target);
+  text("session", request.session);
+  text("path", request.path);
+  text("counters", request.counters);
+  text("text", request.text);
+  if (request.force) json["force"] = true;
+  if (request.once) json["once"] = true;
+  if (request.size != 0) json["size"] = request.size;
+  if (!request.settings.empty()) {
     JsonWriter settings;
     settings.field("settings", request.settings);
     json.update(settings.json);
-    json["force"] = request.force;
   }
   return dump(json);
 }
@@ -226,6 +284,10 @@ Outcome<AdminRequest> decode_request(std::string_view line) {
   reader.field("path", request.path);
   reader.object("new_path", request.new_path);
   reader.field("settings", request.settings);
+  reader.field("once", request.once);
+  reader.field("size", request.size);
+  reader.field("counters", request.counters);
+  reader.field("text", request.text);
   if (!reader.ok())
     return usage_problem(fmt::format(
         "the member '{}' of the admin request has a wrong type or value", reader.bad()));
@@ -266,6 +328,8 @@ Outcome<AdminResponse> decode_response(std::string_view line) {
   reader.field("devices", response.devices);
   reader.field("sessions", response.sessions);
   reader.field("opens", response.opens);
+  reader.field("nodes", response.nodes);
+  reader.field("text", response.text);
   if (!reader.ok())
     return usage_problem(
         fmt::format("the member '{}' of the daemon's answer has a wrong type", reader.bad()));

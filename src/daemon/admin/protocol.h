@@ -33,7 +33,16 @@ enum class AdminCommand {
   remove_path,
   disconnect,
   reconnect,
-  set
+  set,
+  remap,    // client: opens a closed volume again
+  resize,   // client: takes over a size the server has; server: looks whether it changed
+  recover,  // client: gives a failed device another chance; server: believes in flushes again
+  close,    // server: takes a volume from a client, or from all
+  reset,    // counters
+  list_attributes,  // of the tree: what is in a directory
+  read_attribute,
+  write_attribute,
+  events  // a stream: after the answer a line per event, until the connection ends
 };
 const char* admin_command_name(AdminCommand command);
 
@@ -47,13 +56,18 @@ struct AdminRequest {
   AdminCommand command = AdminCommand::ping;
   MapRequest map{};        // map
   bool exclusive = false;  // map: EEXIST when it is mapped already
-  // unmap, set: "rnbd0", a volume, …; see Manager. Paths: the session, or the path itself.
+  // unmap, set, remap, resize, recover: "rnbd0", a volume, …; see Manager. Paths: the session, or
+  // the path itself. Attributes: the node's path below the tree's root.
   std::string target{};
   std::string session{};            // unmap: narrows a volume's name down
   bool force = false;               // unmap, set
   std::string path{};               // remove_path, disconnect, reconnect: which; see find_path()
   PathSpec new_path{};              // add_path; port 0: that of the session's first path
   std::vector<Setting> settings{};  // set
+  bool once = false;                // map: not again after a reboot
+  std::uint64_t size = 0;           // resize: bytes; 0: what the server has
+  std::string counters{};  // reset: rdma, reconnects, cpu_migration_from, cpu_migration_to, all
+  std::string text{};      // write_attribute
 };
 
 struct AdminResponse {
@@ -63,6 +77,8 @@ struct AdminResponse {
   std::vector<SessionView> sessions{};
   std::vector<OpenView> opens{};
   bool already = false;  // it was so before; nothing was done
+  std::string text{};    // read_attribute
+  std::vector<NodeView> nodes{};
 };
 
 std::string encode(const AdminRequest& request);  // without the newline

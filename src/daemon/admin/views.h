@@ -9,6 +9,16 @@
 
 namespace rnbd::daemon {
 
+// How long requests spent in one stage: "queue" (waiting in us before they were sent), "wire" (sent
+// until answered, the server's work included), "server" (arrived until answered, without the
+// backend), "backend". Client: queue and wire; server: server and backend.
+struct StageView {
+  std::string stage{};
+  std::uint64_t count = 0;
+  std::uint64_t sum_us = 0;
+  std::uint64_t p50_us = 0, p90_us = 0, p99_us = 0, p999_us = 0, max_us = 0;
+};
+
 struct PathView {
   std::uint32_t number = 0;   // of its session's list, from 1: names it to commands; client only
   std::string name{};         // "<src>@<dst>" with real addresses once connected
@@ -26,6 +36,15 @@ struct PathView {
   // only.
   bool fenced = true;
   bool slow = false;  // its heartbeats take far longer than another path's: avoided; client only
+  std::string source_address{};       // the client's, "ip:10.0.0.2"; empty before it connected
+  std::string destination_address{};  // the server's
+  std::uint64_t latency_ns = 0;       // latency_us, exactly
+  std::uint64_t failed_over = 0;      // requests of other paths that were sent again here; client
+  std::uint64_t errors = 0;           // requests that ended in an error
+  // Requests by the CPU they were submitted on, and by the one they were answered on, where the two
+  // differ; client only.
+  std::vector<std::uint64_t> migrated_from{}, migrated_to{};
+  std::vector<StageView> stages{};
 };
 
 struct SessionView {
@@ -36,6 +55,8 @@ struct SessionView {
   std::string policy{};                      // round-robin, min-inflight, min-latency; client only
   std::string failover{};                    // fenced, immediate (unsafe); client only
   std::int32_t max_reconnect_attempts = -1;  // of each path, -1: for ever; client only
+  std::string client_host{}, server_host{};  // names of the hosts as far as they are known
+  std::vector<StageView> stages{};
   std::vector<PathView> paths{};
 };
 
@@ -60,6 +81,10 @@ struct DeviceView {
                 inflight = 0, held = 0;
   std::uint64_t hold_us = 0;     // how long requests wait for an absent server; 0: for ever
   std::uint64_t waiting_us = 0;  // how long they have by now; 0 when the server is there
+  std::uint32_t physical_block_size = 0;
+  std::int32_t nr_poll_queues = 0;
+  bool once = false;  // not mapped again after a reboot
+  std::vector<StageView> stages{};
 };
 
 // A volume a client has open (server).
@@ -70,6 +95,28 @@ struct OpenView {
   std::string access_mode{};
   std::uint64_t size = 0;
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, errors = 0;
+  std::string device{};  // the block device or file behind it, "/dev/ram0"
+  bool read_only = false;
+  bool flush_failed = false;  // its flushes are refused until an administrator recovers it
+  std::uint64_t inflight = 0;
+  std::vector<StageView> stages{};
+};
+
+// A node of the attribute tree (daemon/tree).
+struct NodeView {
+  std::string path{};  // below the root, "class/rtrs-client/a@b/mpath_policy"
+  std::string kind{};  // directory, attribute, link
+  std::uint32_t mode = 0;
+  std::string target{};  // of a link
+};
+
+// Something that happened. Told to whoever asked for events, and in the log.
+struct EventView {
+  std::string time{};                                 // RFC 3339, UTC
+  std::string level{};                                // debug, info, warning, error
+  std::string event{};                                // "path_lost", ...: docs/cli.md lists them
+  std::string device{}, session{}, volume{}, path{};  // what it happened to, as far as it applies
+  std::string text{};                                 // the log line
 };
 
 struct DaemonView {

@@ -147,6 +147,12 @@ class ClientDaemon::Impl {
       case AdminCommand::list:
       case AdminCommand::ping:
         return reply(manager_->list());
+      default: {
+        AdminResponse response;
+        response.error = Problem{ProblemCode::usage, "rnbd-client does not know this command",
+                                 "ask rnbd-server", EINVAL};
+        return reply(response);
+      }
     }
   }
 
