@@ -12,6 +12,7 @@
 #include "daemon/admin/runtime.h"
 #include "daemon/reactors.h"
 #include "daemon/server/export_opener.h"
+#include "daemon/server/server_admin.h"
 #include "daemon/server/session_history.h"
 #include "rnbd/server/exports.h"
 #include "rtrs/server/server.h"
@@ -34,36 +35,6 @@ rtrs::server::ServerOptions server_options(const ServerConfig& config) {
   options.max_paths_per_session = static_cast<std::uint32_t>(config.max_paths_per_session);
   options.max_chunk_memory = config.max_chunk_memory;
   return options;
-}
-
-PathView view_of(const rtrs::server::PathInfo& path) {
-  PathView view;
-  view.fabric = path.fabric;
-  view.device = to_text(path.device);
-  view.name = path.name;
-  view.state = path.state;
-  view.connections = path.connections;
-  view.reads = path.reads;
-  view.read_bytes = path.read_bytes;
-  view.writes = path.writes;
-  view.write_bytes = path.write_bytes;
-  view.inflight = path.inflight;
-  return view;
-}
-
-OpenView view_of(const server::OpenInfo& open) {
-  OpenView view;
-  view.volume = open.name;
-  view.session = open.session;
-  view.device_id = open.device_id;
-  view.access_mode = wire::access_mode_name(open.mode);
-  view.size = open.size;
-  view.reads = open.reads;
-  view.read_bytes = open.read_bytes;
-  view.writes = open.writes;
-  view.write_bytes = open.write_bytes;
-  view.errors = open.errors;
-  return view;
 }
 
 Problem listen_problem(const std::string& where, const std::error_code& error, Rdma rdma) {
@@ -105,6 +76,7 @@ class ServerDaemon::Impl {
     if (!reactors_) return;
     if (server_) stop_server();
     reactors_->on_home([this] {
+      requests_.reset();
       server_.reset();
       exports_.reset();
     });
@@ -206,17 +178,19 @@ class ServerDaemon::Impl {
   }
 
   Outcome<void> open_admin_socket() {
+    requests_ =
+        std::make_unique<ServerAdmin>(config_, exports_config_, listening_, *server_, *exports_);
     admin_path_ = config_.admin_socket.empty() ? default_server_socket() : config_.admin_socket;
     std::string directory = std::filesystem::path(admin_path_).parent_path();
     std::error_code error = directory.empty() ? std::error_code() : make_directory(directory);
     if (!error) {
-      auto admin = AdminServer::create(
-          {.path = admin_path_, .group = config_.admin_group},
-          [this](const AdminRequest& request, AdminReply reply) {
-            reactors_->home().post([this, command = request.command, reply = std::move(reply)] {
-              answer(command, reply);
-            });
-          });
+      auto admin =
+          AdminServer::create({.path = admin_path_, .group = config_.admin_group},
+                              [this](const AdminRequest& request, AdminReply reply) {
+                                reactors_->home().post([this, request, reply = std::move(reply)] {
+                                  requests_->handle(request, reply);
+                                });
+                              });
       if (admin)
         admin_ = std::move(*admin);
       else
@@ -228,41 +202,6 @@ class ServerDaemon::Impl {
         {taken ? ProblemCode::busy : ProblemCode::failed,
          fmt::format("cannot open the admin socket {}: {}", admin_path_, error.message()),
          taken ? "another rnbd-server runs; give this one its own --socket" : "", to_errno(error)});
-  }
-
-  void answer(AdminCommand command, const AdminReply& reply) {
-    auto response = std::make_shared<AdminResponse>();  // shared by the two questions under way
-    response->daemon = {.program = "rnbd-server",
-                        .version = RNBD_VERSION,
-                        .pid = getpid(),
-                        .listen = listening_,
-                        .search_path = config_.dev_search_path,
-                        .exports = {}};
-    for (const ExportConfig& entry : exports_config_)
-      response->daemon.exports.push_back(entry.name);
-    if (command != AdminCommand::list && command != AdminCommand::ping) {
-      response->error = Problem{ProblemCode::usage,
-                                "a server maps no volumes and chooses no paths of its clients",
-                                "ask rnbd-client", EINVAL};
-      return reply(*response);
-    }
-    server_->list_sessions(
-        [this, response, reply](const std::vector<rtrs::server::SessionInfo>& sessions) {
-          for (const auto& session : sessions) {
-            SessionView view;
-            view.name = session.name;
-            view.state = "connected";
-            view.queue_depth = static_cast<std::uint32_t>(config_.sess_queue_depth);
-            view.max_io_size = config_.max_chunk_size - rtrs::server::ServerOptions{}.header_size;
-            for (const auto& path : session.paths) view.paths.push_back(view_of(path));
-            response->sessions.push_back(std::move(view));
-          }
-          if (!exports_) return reply(*response);  // we are about to end
-          exports_->list([response, reply](const std::vector<server::OpenInfo>& opens) {
-            for (const auto& open : opens) response->opens.push_back(view_of(open));
-            reply(*response);
-          });
-        });
   }
 
   void stop_server() {
@@ -283,6 +222,7 @@ class ServerDaemon::Impl {
   std::unique_ptr<SessionHistoryFile> history_;
   std::unique_ptr<rtrs::server::Server> server_;
   std::vector<std::string> listening_;
+  std::unique_ptr<ServerAdmin> requests_;
   std::string admin_path_;
   std::unique_ptr<AdminServer> admin_;
 };

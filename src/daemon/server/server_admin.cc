@@ -1,0 +1,106 @@
+#include "daemon/server/server_admin.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <memory>
+#include <utility>
+
+namespace rnbd::daemon {
+namespace {
+
+PathView view_of(const rtrs::server::PathInfo& path) {
+  PathView view;
+  view.fabric = path.fabric;
+  view.device = to_text(path.device);
+  view.name = path.name;
+  view.state = path.state;
+  view.connections = path.connections;
+  view.reads = path.reads;
+  view.read_bytes = path.read_bytes;
+  view.writes = path.writes;
+  view.write_bytes = path.write_bytes;
+  view.inflight = path.inflight;
+  return view;
+}
+
+SessionView view_of(const rtrs::server::SessionInfo& session, const ServerConfig& config) {
+  SessionView view;
+  view.name = session.name;
+  view.state = "connected";
+  view.queue_depth = static_cast<std::uint32_t>(config.sess_queue_depth);
+  view.max_io_size = config.max_chunk_size - rtrs::server::ServerOptions{}.header_size;
+  for (const auto& path : session.paths) view.paths.push_back(view_of(path));
+  return view;
+}
+
+OpenView view_of(const server::OpenInfo& open) {
+  OpenView view;
+  view.volume = open.name;
+  view.session = open.session;
+  view.device_id = open.device_id;
+  view.access_mode = wire::access_mode_name(open.mode);
+  view.size = open.size;
+  view.reads = open.reads;
+  view.read_bytes = open.read_bytes;
+  view.writes = open.writes;
+  view.write_bytes = open.write_bytes;
+  view.errors = open.errors;
+  return view;
+}
+
+}  // namespace
+
+ServerAdmin::ServerAdmin(const ServerConfig& config,
+                         const std::vector<ExportConfig>& exports_config,
+                         std::vector<std::string> listening, rtrs::server::Server& server,
+                         server::Exports& exports)
+    : config_(config),
+      exports_config_(exports_config),
+      listening_(std::move(listening)),
+      server_(server),
+      exports_(exports) {}
+
+void ServerAdmin::handle(const AdminRequest& request, const AdminReply& reply) {
+  switch (request.command) {
+    case AdminCommand::list:
+    case AdminCommand::ping:
+      return list(reply);
+    default:
+      break;
+  }
+  AdminResponse response;
+  response.daemon = daemon_view();
+  response.error =
+      Problem{ProblemCode::usage, "a server maps no volumes and chooses no paths of its clients",
+              "ask rnbd-client", EINVAL};
+  reply(response);
+}
+
+DaemonView ServerAdmin::daemon_view() const {
+  DaemonView view{.program = "rnbd-server",
+                  .version = RNBD_VERSION,
+                  .pid = getpid(),
+                  .listen = listening_,
+                  .search_path = config_.dev_search_path,
+                  .exports = {}};
+  for (const ExportConfig& entry : exports_config_) view.exports.push_back(entry.name);
+  return view;
+}
+
+void ServerAdmin::list(const AdminReply& reply) {
+  // Shared by the two questions under way.
+  auto response = std::make_shared<AdminResponse>();
+  response->daemon = daemon_view();
+  server_.list_sessions(
+      [this, response, reply](const std::vector<rtrs::server::SessionInfo>& sessions) {
+        for (const auto& session : sessions)
+          response->sessions.push_back(view_of(session, config_));
+        exports_.list([response, reply](const std::vector<server::OpenInfo>& opens) {
+          for (const auto& open : opens) response->opens.push_back(view_of(open));
+          reply(*response);
+        });
+      });
+}
+
+}  // namespace rnbd::daemon
