@@ -230,7 +230,10 @@ void Path::reconnect(Done done) {
   }
   if (state_ == PathState::reconnecting && !tearing_down_) return connect();
   at_once_ = true;
-  if (state_ == PathState::connected) fail(Errc::disconnected);
+  if (state_ != PathState::connected) return;
+  // The server refuses the path until it has done with what it was: that is no failure yet.
+  reconnect_patience_ = home_.now() + options_.connect_timeout;
+  fail(Errc::disconnected);
 }
 
 void Path::try_now() {
@@ -325,7 +328,7 @@ void Path::after_failure() {
     transition(PathState::reconnecting);
   }
   if (std::exchange(at_once_, false)) return connect();
-  if (auto done = std::exchange(reconnected_, nullptr)) done(why);
+  if (reconnected_ && home_.now() >= reconnect_patience_) std::exchange(reconnected_, nullptr)(why);
   const bool out_of_attempts = max_reconnect_attempts_ >= 0 && attempts_ >= max_reconnect_attempts_;
   if (out_of_attempts || why == Errc::queue_depth_changed) {
     log_error("<{}> path {} given up: {}", options_.session_name, name_, why.message());

@@ -152,6 +152,7 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   int max_reconnect_attempts_;
   bool at_once_ = false;  // the next attempt is not to be waited for
   Done reconnected_;
+  TimePoint reconnect_patience_{};  // until then its failures are not told
 
   // One attempt.
   std::unique_ptr<fabric::Domain> domain_;

@@ -194,8 +194,8 @@ class Session {
                         std::function<void(std::error_code)> done) = 0;
   // Takes a path down until reconnect_path(); the last one too.
   virtual void disconnect_path(std::size_t index, std::function<void(std::error_code)> done) = 0;
-  // Tears a path down, if it is up, and connects it anew now. Its failure is told, and it goes on
-  // trying.
+  // Tears a path down, if it is up, and connects it anew now. Its failure is told, of a path that
+  // was up after connect_timeout, as its server may have to finish what it was; it goes on trying.
   virtual void reconnect_path(std::size_t index, std::function<void(std::error_code)> done) = 0;
   // Disconnects and forgets a path; the last one too: then only add_path() helps.
   virtual void remove_path(std::size_t index, std::function<void(std::error_code)> done) = 0;
