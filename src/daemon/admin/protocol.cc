@@ -142,6 +142,7 @@ static void fields(Io& io, NodeView& v) {
   io.field("kind", v.kind);
   io.field("mode", v.mode);
   io.field("target", v.target);
+  io.field("text", v.text);
 }
 template <class Io>
 static void fields(Io& io, DaemonView& v) {
@@ -151,6 +152,10 @@ static void fields(Io& io, DaemonView& v) {
   io.field("listen", v.listen);
   io.field("search_path", v.search_path);
   io.field("exports", v.exports);
+  io.field("port_nr", v.port_nr);
+  io.field("max_chunk_size", v.max_chunk_size);
+  io.field("sess_queue_depth", v.sess_queue_depth);
+  io.field("always_invalidate", v.always_invalidate);
 }
 
 namespace {

@@ -108,6 +108,7 @@ struct NodeView {
   std::string kind{};  // directory, attribute, link
   std::uint32_t mode = 0;
   std::string target{};  // of a link
+  std::string text{};    // of an attribute: what it reads
 };
 
 // Something that happened. Told to whoever asked for events, and in the log.
@@ -126,6 +127,10 @@ struct DaemonView {
   std::vector<std::string> listen{};   // "ip:0.0.0.0 port 1234"; server only
   std::string search_path{};           // dev_search_path; server only
   std::vector<std::string> exports{};  // names of configured exports; server only
+  // What the kernel's modules call their parameters; server only.
+  std::uint16_t port_nr = 0;
+  std::uint64_t max_chunk_size = 0, sess_queue_depth = 0;
+  bool always_invalidate = false;
 };
 
 }  // namespace rnbd::daemon
