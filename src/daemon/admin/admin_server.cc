@@ -24,18 +24,6 @@ namespace {
 
 constexpr std::size_t kConnectionsMax = 64;
 constexpr int kAcceptPauseMs = 200;
-constexpr gid_t kNoGroup = static_cast<gid_t>(-1);
-
-Result<gid_t> find_group(const std::string& group) {
-  if (group.empty()) return kNoGroup;
-  gid_t number{};
-  auto [end, error] = std::from_chars(group.data(), group.data() + group.size(), number);
-  if (error == std::errc() && end == group.data() + group.size()) return number;
-  const struct group* entry = getgrnam(group.c_str());
-  if (entry == nullptr) return fail_errno(ENOENT);
-  return entry->gr_gid;
-}
-
 bool somebody_listens(const sockaddr_un& address) {
   UniqueFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   // Only a refusal proves that nobody does; on any other doubt the socket is left alone.
@@ -93,6 +81,16 @@ struct Connection {
 };
 
 }  // namespace
+
+Result<gid_t> find_group(const std::string& group) {
+  if (group.empty()) return kNoGroup;
+  gid_t number{};
+  auto [end, error] = std::from_chars(group.data(), group.data() + group.size(), number);
+  if (error == std::errc() && end == group.data() + group.size()) return number;
+  const struct group* entry = getgrnam(group.c_str());
+  if (entry == nullptr) return fail_errno(ENOENT);
+  return entry->gr_gid;
+}
 
 bool may_administer(uid_t peer_uid, gid_t peer_gid, uid_t own_uid, gid_t group) {
   return peer_uid == 0 || peer_uid == own_uid || (group != kNoGroup && peer_gid == group);

@@ -39,6 +39,10 @@ class AdminServer final {
   std::shared_ptr<Impl> impl_;  // shared with replies still to come, which may outlive the server
 };
 
+inline constexpr gid_t kNoGroup = static_cast<gid_t>(-1);
+// By name or number; kNoGroup for an empty name.
+Result<gid_t> find_group(const std::string& group);
+
 // Whether a peer with these credentials may command a daemon of `own_uid` whose socket has group
 // `group`.
 bool may_administer(uid_t peer_uid, gid_t peer_gid, uid_t own_uid, gid_t group);

@@ -1,0 +1,118 @@
+#include "daemon/tree/attributes.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <thread>
+
+#include "base/log.h"
+#include "daemon/tree/store.h"
+
+namespace rnbd::daemon {
+namespace {
+
+// Reasons kept before those of vanished directories are looked for.
+constexpr std::size_t kReasonsMax = 256;
+
+AdminResponse failure(Problem problem) {
+  AdminResponse response;
+  response.error = std::move(problem);
+  return response;
+}
+
+AdminResponse nothing_there(const std::string& path) {
+  return failure({ProblemCode::not_found,
+                  fmt::format("there is no attribute '{}'", printable(path)),
+                  "what it belongs to may be gone", ENOENT});
+}
+
+std::string trimmed(std::string path) {
+  while (path.ends_with('/')) path.pop_back();
+  path.erase(0, std::min(path.find_first_not_of('/'), path.size()));
+  return path;
+}
+
+}  // namespace
+
+Attributes::Attributes(List list, Execute execute)
+    : list_(std::move(list)),
+      execute_(std::move(execute)),
+      cpus_(std::max(1U, std::thread::hardware_concurrency())),
+      states_([this](const Coalescer<TreeStatePtr>::Want& told) { take_state(told); }) {}
+
+bool Attributes::is_for(AdminCommand command) {
+  return command == AdminCommand::list_attributes || command == AdminCommand::read_attribute ||
+         command == AdminCommand::write_attribute;
+}
+
+void Attributes::take_state(const Coalescer<TreeStatePtr>::Want& told) {
+  list_([this, told](AdminResponse response) {
+    auto state = std::make_shared<TreeState>();
+    state->state = std::move(response);
+    if (last_errors_.size() > kReasonsMax) forget_the_gone(*state);
+    state->last_errors = last_errors_;
+    state->cpus = cpus_;
+    told(state);
+  });
+}
+
+void Attributes::handle(const AdminRequest& request, const AdminReply& reply) {
+  const std::string path = trimmed(request.target);
+  if (request.command == AdminCommand::write_attribute) return write(path, request.text, reply);
+  const bool read = request.command == AdminCommand::read_attribute;
+  look([path, read, reply](const TreeStatePtr& state) {
+    const Nodes nodes = state->nodes({path, read ? Depth::node : Depth::all});
+    if (nodes.empty()) return reply(nothing_there(path));
+    AdminResponse response;
+    response.daemon = state->state.daemon;
+    if (!read) {
+      for (const Node& node : nodes) response.nodes.push_back(view_of(node));
+    } else if (nodes[0].kind != NodeKind::attribute) {
+      const bool link = nodes[0].kind == NodeKind::link;
+      return reply(
+          failure({ProblemCode::usage,
+                   fmt::format("'{}' is {}, not an attribute", printable(path),
+                               link ? "a link" : "a directory"),
+                   link ? "it leads to " + nodes[0].text : "list it", link ? EINVAL : EISDIR}));
+    } else {
+      response.text = nodes[0].text;
+    }
+    reply(std::move(response));
+  });
+}
+
+void Attributes::write(const std::string& path, const std::string& text, const AdminReply& reply) {
+  look([this, path, text, reply](const TreeStatePtr& state) {
+    const Nodes nodes = state->nodes({path, Depth::node});
+    if (nodes.empty()) return reply(nothing_there(path));
+    store(nodes[0], text, reply);
+  });
+}
+
+void Attributes::store(const Node& node, const std::string& text, const AdminReply& reply) {
+  auto request = request_of(node, text, cpus_);
+  if (!request) return finish(node, request.error(), reply);
+  if (!*request) return finish(node, std::nullopt, reply);
+  execute_(**request, [this, node, reply](const AdminResponse& response) {
+    finish(node, verdict(node, response), reply);
+  });
+}
+
+void Attributes::finish(const Node& node, std::optional<Problem> why, const AdminReply& reply) {
+  if (!why) {
+    last_errors_.erase(node.last_error);
+    return reply(AdminResponse{});
+  }
+  log_warning("{}: {}", printable(node.path), why->text());
+  if (!node.last_error.empty()) last_errors_[node.last_error] = printable(why->text(), 1024);
+  reply(failure(std::move(*why)));
+}
+
+void Attributes::forget_the_gone(const TreeState& state) {
+  std::erase_if(last_errors_, [&](const auto& entry) {
+    return state.nodes({entry.first, Depth::node}).empty();
+  });
+}
+
+}  // namespace rnbd::daemon

@@ -1,0 +1,232 @@
+#include "daemon/tree/fuse_view.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <filesystem>
+#include <thread>
+
+#include "base/log.h"
+#include "daemon/admin/admin_server.h"
+#include "daemon/admin/runtime.h"
+#include "daemon/tree/fuse_tree.h"
+#include "daemon/tree/mailbox.h"
+#include "daemon/tree/peer.h"
+#include "daemon/tree/tree_mount.h"
+
+namespace rnbd::daemon {
+namespace {
+
+constexpr int kStandbyMs = 1000;  // between looks for the place to become free
+constexpr auto kLookTimeout = std::chrono::seconds(2);
+constexpr auto kWriteTimeout = std::chrono::minutes(5);
+
+TreeOwner owner_of(const std::string& group) {
+  TreeOwner owner{.uid = geteuid(), .gid = getegid()};
+  const auto found = find_group(group);
+  if (group.empty() || !found) return owner;
+  owner.gid = *found;
+  owner.group_writes = true;
+  return owner;
+}
+
+}  // namespace
+
+class FuseView::Impl final : private TreeAccess {
+ public:
+  explicit Impl(FuseViewOptions options)
+      : options_(std::move(options)),
+        tree_(*this, owner_of(options_.group)),
+        mount_(options_.mountpoint),
+        own_([this](const Coalescer<TreeStatePtr>::Want& told) { ask_own(told); }),
+        peer_(options_.peer_socket) {}
+
+  void start() {
+    try_mount();
+    thread_ = std::thread([this] { run(); });
+    pthread_setname_np(thread_.native_handle(), "rnbd-sysfs");
+  }
+
+  ~Impl() override {
+    stopping_ = true;
+    mailbox_->post([] {});
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  void run() {
+    std::vector<pollfd> polls;
+    while (!stopping_) {
+      polls.clear();
+      polls.push_back({mailbox_->fd(), POLLIN, 0});
+      polls.push_back({mount_.fd(), POLLIN, 0});  // -1 is ignored
+      peer_.add_polls(polls);
+      const int most = mount_.mounted() || given_up_ ? -1 : kStandbyMs;
+      if (poll(polls.data(), polls.size(), peer_.poll_timeout_ms(most)) < 0 && errno != EINTR)
+        break;
+      if (polls[0].revents != 0) mailbox_->run();
+      peer_.on_polled(polls.data() + 2);
+      if (polls[1].revents != 0) serve();
+      if (!mount_.mounted() && !given_up_ && !stopping_) try_mount();
+    }
+    mailbox_->close();
+    tree_.end(ENODEV);
+    mount_.unmount();
+  }
+
+  void serve() {
+    const bool there = mount_.receive();
+    tree_.answer_interrupted();
+    if (there) return;
+    log_warning("{}: unmounted by somebody else; it is back when the daemon is started again",
+                printable(mount_.path()));
+    given_up_ = true;
+    tree_.end(ENODEV);
+    mount_.unmount();
+  }
+
+  void try_mount() {
+    const std::error_code error = mount_.mount(tree_, geteuid() == 0);
+    if (!error) {
+      log_info("attributes are below {}", printable(mount_.path()));
+      return;
+    }
+    if (error == from_errno(EWOULDBLOCK)) {
+      if (!std::exchange(standing_by_, true))
+        log_info("{} is mounted by this machine's other daemon: standing by",
+                 printable(mount_.path()));
+      return;
+    }
+    given_up_ = true;
+    const int code = to_errno(error);
+    log_warning("attributes do not appear below {}: {} ({})", printable(mount_.path()),
+                error.message(),
+                code == ENOENT || code == ENODEV ? "modprobe fuse, or set sysfs_mountpoint = \"\""
+                : code == EBUSY ? "something else is mounted there: choose another sysfs_mountpoint"
+                                : "choose another sysfs_mountpoint, or \"\" for none");
+  }
+
+  // ---- where nodes come from ----
+
+  bool is_own(const std::string& path) const {
+    const Side side = side_of(path);
+    return side == Side::both || side == options_.own;
+  }
+  bool is_peers(const std::string& path) const {
+    return !options_.peer_socket.empty() && side_of(path) != options_.own;
+  }
+
+  void ask_own(const Coalescer<TreeStatePtr>::Want& told) {
+    // What the loop tells is carried to this thread.
+    options_.look([mailbox = mailbox_, told](const TreeStatePtr& state) {
+      mailbox->post([told, state] { told(state); });
+    });
+  }
+
+  void look_at_own(const std::string& path, Depth depth, std::function<void(const Nodes&)> told) {
+    own_.want([path, depth, told = std::move(told)](const TreeStatePtr& state) {
+      told(state->nodes({path, depth}));
+    });
+  }
+
+  void look_at_peers(const std::string& path, Depth depth, std::function<void(const Nodes&)> told) {
+    AdminRequest request;
+    request.command = AdminCommand::list_attributes;
+    request.target = path;
+    peer_.ask(request, kLookTimeout,
+              [path, depth, told = std::move(told)](const Outcome<AdminResponse>& outcome) {
+                Nodes nodes;
+                if (outcome && !outcome->error)
+                  for (const NodeView& view : outcome->nodes) add(nodes, view, path, depth);
+                told(nodes);
+              });
+  }
+
+  static void add(Nodes& nodes, const NodeView& view, const std::string& path, Depth depth) {
+    if (view.path != path) {
+      const std::size_t start = path.empty() ? 0 : path.size() + 1;
+      const bool below =
+          view.path.size() > start && (path.empty() || view.path.starts_with(path + "/"));
+      if (depth == Depth::node || !below || view.path.find('/', start) != std::string::npos) return;
+    }
+    nodes.push_back(node_of(view));
+  }
+
+  void look(const std::string& path, Depth depth, std::function<void(const Nodes&)> told) override {
+    if (!is_own(path) && !is_peers(path)) return told({});
+    if (!is_peers(path)) return look_at_own(path, depth, std::move(told));
+    if (!is_own(path)) return look_at_peers(path, depth, std::move(told));
+    look_at_own(path, depth, [this, path, depth, told = std::move(told)](const Nodes& own) {
+      look_at_peers(path, depth, [own, told](const Nodes& peers) {
+        Nodes all = own;
+        for (const Node& node : peers) {
+          const bool known = std::any_of(own.begin(), own.end(),
+                                         [&](const Node& o) { return o.path == node.path; });
+          if (!known) all.push_back(node);
+        }
+        told(all);
+      });
+    });
+  }
+
+  void write(const std::string& path, std::string text, std::function<void(int)> done) override {
+    if (is_own(path))
+      return options_.write(path, std::move(text),
+                            [mailbox = mailbox_, done](const AdminResponse& response) {
+                              const int error = errno_of(response);
+                              mailbox->post([done, error] { done(error); });
+                            });
+    if (!is_peers(path)) return done(ENODEV);
+    AdminRequest request;
+    request.command = AdminCommand::write_attribute;
+    request.target = path;
+    request.text = std::move(text);
+    peer_.ask(request, kWriteTimeout, [done](const Outcome<AdminResponse>& outcome) {
+      done(outcome ? errno_of(*outcome) : ENODEV);
+    });
+  }
+
+  static int errno_of(const AdminResponse& response) {
+    if (!response.error) return 0;
+    return response.error->error > 0 ? response.error->error : EIO;
+  }
+
+  const FuseViewOptions options_;
+  const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
+  FuseTree tree_;
+  TreeMount mount_;
+  Coalescer<TreeStatePtr> own_;
+  Peer peer_;
+  bool standing_by_ = false;
+  bool given_up_ = false;
+  std::atomic<bool> stopping_ = false;
+  std::thread thread_;  // last: what it uses is there
+};
+
+std::unique_ptr<FuseView> FuseView::start(FuseViewOptions options) {
+  auto impl = std::make_unique<Impl>(std::move(options));
+  impl->start();
+  return std::unique_ptr<FuseView>(new FuseView(std::move(impl)));
+}
+
+FuseView::FuseView(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+FuseView::~FuseView() = default;
+
+std::string tree_mountpoint(const TreeConfig& config, bool own_socket_usual) {
+  if (config.mountpoint.empty()) return {};
+  if (config.mountpoint != "auto") return std::filesystem::absolute(config.mountpoint);
+  return own_socket_usual && geteuid() == 0 ? runtime_dir() + "/sysfs" : "";
+}
+
+std::string tree_peer_socket(const TreeConfig& config, bool own_socket_usual,
+                             const std::string& usual_peer) {
+  if (config.peer_socket != "auto") return config.peer_socket;
+  return own_socket_usual ? usual_peer : "";
+}
+
+}  // namespace rnbd::daemon
