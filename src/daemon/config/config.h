@@ -30,6 +30,11 @@ struct NetworkConfig {
   std::uint64_t fast_heartbeat_missed_max = 3;
 };
 
+struct TreeConfig {
+  std::string mountpoint = "auto";   // a directory, auto, or empty: off
+  std::string peer_socket = "auto";  // of the other daemon of this machine; empty: none
+};
+
 struct ExportConfig {
   std::string name{};
   std::string backend = "file";  // file, memory, null
@@ -60,6 +65,7 @@ struct ServerConfig {
   std::string state_dir{};
   std::string admin_socket{};
   std::string admin_group{};
+  TreeConfig tree;
   NetworkConfig network;
   LoopConfig loops;
 };
@@ -82,10 +88,13 @@ struct ClientConfig {
   std::int64_t max_reconnect_attempts = -1;
   std::string path_policy = "min-inflight";  // round-robin, min-inflight, min-latency
   std::string failover = "fenced";           // fenced, immediate
+  Duration server_patience = std::chrono::seconds(35);
   Duration backend_patience = std::chrono::seconds(60);
+  Duration packet_lifetime = std::chrono::seconds(1);
   std::string lock_memory = "auto";  // auto, on, off
   std::string admin_socket{};
   std::string admin_group{};
+  TreeConfig tree;
   NetworkConfig network;
   LoopConfig loops;
 };

@@ -44,6 +44,18 @@ void add_loop_keys(LoopConfig& loops, std::vector<Key>& keys) {
       {"spin", "longest look for work before a thread sleeps", Time{&loops.spin, 0ns, 10ms}});
 }
 
+void add_tree_keys(TreeConfig& tree, std::vector<Key>& keys) {
+  keys.push_back({"sysfs_mountpoint",
+                  "directory in which the attributes of the kernel's RNBD and RTRS modules appear; "
+                  "auto: /run/rnbd/sysfs for root's daemon with the usual admin socket, else "
+                  "nowhere; empty: nowhere. Both daemons of a machine share it: one shows both",
+                  Text{&tree.mountpoint}});
+  keys.push_back({"sysfs_peer_socket",
+                  "admin socket of the machine's other daemon, whose attributes are shown there "
+                  "as well; auto: the usual one, if our own is; empty: none",
+                  Text{&tree.peer_socket}});
+}
+
 Section server_section(ServerConfig& server) {
   Section section{"server", "rnbd-server", {}};
   auto& keys = section.keys;
@@ -95,6 +107,7 @@ Section server_section(ServerConfig& server) {
        Text{&server.admin_socket}},
       {"admin_group", "group that may use it besides root; empty: none", Text{&server.admin_group}},
   };
+  add_tree_keys(server.tree, keys);
   add_network_keys(server.network, keys);
   add_loop_keys(server.loops, keys);
   return section;
@@ -149,10 +162,17 @@ Section client_section(ClientConfig& client) {
        "once. UNSAFE: a copy that was delayed on the lost path may then undo a newer write, "
        "silently; for volumes whose content does not matter only",
        Choice{&client.failover, {"fenced", "immediate"}}},
+      {"server_patience",
+       "the longest a server takes to miss a client that fell silent: of the kernel's, its "
+       "heartbeats",
+       Time{&client.server_patience, 1s, kLongTime}},
       {"backend_patience",
        "the longest a server's disk may take for one request: where no server confirms a fence, it "
        "is waited for before writes of a lost path are sent again",
        Time{&client.backend_patience, 1s, kLongTime}},
+      {"packet_lifetime",
+       "the longest a packet may wander in the network: waited for before it is taken for gone",
+       Time{&client.packet_lifetime, 10ms, 10min}},
       {"lock_memory",
        "keep the daemon in memory, so that it serves a full machine too: auto: as root where the "
        "limit allows it",
@@ -162,6 +182,7 @@ Section client_section(ClientConfig& client) {
        Text{&client.admin_socket}},
       {"admin_group", "group that may use it besides root; empty: none", Text{&client.admin_group}},
   };
+  add_tree_keys(client.tree, keys);
   add_network_keys(client.network, keys);
   add_loop_keys(client.loops, keys);
   return section;
