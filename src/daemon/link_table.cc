@@ -72,9 +72,11 @@ LinkTable::Taken LinkTable::take(Bytes datagram) {
       case RTM_DELADDR:
         take_address(header->nlmsg_type == RTM_DELADDR, body, taken.changes);
         break;
-      case NLMSG_DONE:
-      case NLMSG_ERROR:
-        taken.dump_done = true;
+      case NLMSG_DONE:  // with an errno where the kernel had to stop
+        (copy_of<int>(body).value_or(0) < 0 ? taken.dump_failed : taken.dump_done) = true;
+        break;
+      case NLMSG_ERROR:  // both begin with the errno
+        taken.dump_failed = true;
         break;
       default:
         break;

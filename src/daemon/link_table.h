@@ -22,7 +22,8 @@ class LinkTable final {
   // the sound beginning counts.
   struct Taken {
     std::vector<LinkChange> changes;
-    bool dump_done = false;  // the answer to a dump ended
+    bool dump_done = false;    // the answer to a dump ended
+    bool dump_failed = false;  // it was refused, or broke off: it says nothing of what it left out
   };
   Taken take(std::span<const std::byte> datagram);
 

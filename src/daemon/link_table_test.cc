@@ -6,6 +6,7 @@
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 
+#include <cerrno>
 #include <cstring>
 #include <string>
 
@@ -110,6 +111,22 @@ TEST_F(LinkTableTest, WhatADumpDoesNotNameIsGone) {
   EXPECT_EQ(take(address(RTM_NEWADDR, 2, "10.0.0.2")), "");
   EXPECT_EQ(text_of(table_.end_dump()), "-ip:10.0.0.1 -ip:10.0.0.3 ");
   EXPECT_EQ(take(link(RTM_NEWLINK, 3, kUp)), "");  // it came back without its address
+}
+
+TEST_F(LinkTableTest, ADumpThatIsRefusedOrBreaksOffIsNotOneThatEnded) {
+  const auto taken = [this](std::uint16_t type, int error) {
+    std::string body;
+    append(body, &error, sizeof error);
+    if (type == NLMSG_ERROR) body.append(sizeof(nlmsghdr), '\0');
+    const std::string datagram = message(type, body);
+    return table_.take(std::as_bytes(std::span(datagram)));
+  };
+  EXPECT_TRUE(taken(NLMSG_DONE, 0).dump_done);
+  EXPECT_FALSE(taken(NLMSG_DONE, 0).dump_failed);
+  EXPECT_TRUE(taken(NLMSG_DONE, -EINTR).dump_failed);
+  EXPECT_FALSE(taken(NLMSG_DONE, -EINTR).dump_done);
+  EXPECT_TRUE(taken(NLMSG_ERROR, -EBUSY).dump_failed);
+  EXPECT_FALSE(taken(NLMSG_ERROR, -EBUSY).dump_done);
 }
 
 TEST_F(LinkTableTest, DamagedMessagesChangeNothingAndHarmNothing) {

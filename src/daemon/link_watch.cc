@@ -74,6 +74,13 @@ void LinkWatch::on_ready(std::uint32_t events) {
 void LinkWatch::take(std::span<const std::byte> datagram) {
   const LinkTable::Taken taken = table_.take(datagram);
   tell(taken.changes);
+  if (taken.dump_failed && dump_ != Dump::none) {
+    // What was known stays known; the next word of a change, or of words missed, comes all the
+    // same.
+    log_warning("the kernel did not tell all links of this machine");
+    again_ = false;
+    return ask(Dump::none);
+  }
   if (!taken.dump_done || dump_ == Dump::none) return;
   if (dump_ == Dump::links) return ask(Dump::addresses);
   ask(Dump::none);

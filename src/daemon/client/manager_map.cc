@@ -28,7 +28,9 @@ client::ClientOptions client_options(const ClientConfig& config, const MapReques
       parse_path_policy(config.path_policy).value_or(rtrs::PathPolicy::min_inflight);
   options.session.failover = config.failover == "immediate" ? rtrs::client::Failover::immediate
                                                             : rtrs::client::Failover::fenced;
+  options.session.server_patience = config.server_patience;
   options.session.backend_patience = config.backend_patience;
+  options.session.packet_lifetime = config.packet_lifetime;
   options.session.connect_timeout = config.connect_timeout;
   options.session.reconnect_delay = config.reconnect_delay;
   options.session.reconnect_delay_max =

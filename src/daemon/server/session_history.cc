@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <utility>
 
 #include "base/log.h"
 #include "daemon/admin/json_fields.h"
@@ -113,11 +114,22 @@ void SessionHistoryFile::add(const Uuid& session) {
 }
 
 void SessionHistoryFile::save() {
-  worker_.post([this, records = records_] {
-    if (const auto error = replace_file(path_, encode_records(records)))
-      log_warning("cannot write {}: {}; clients from before a reboot may not be recognized", path_,
-                  error.message());
-  });
+  {
+    const std::scoped_lock lock(mutex_);
+    if (std::exchange(unwritten_, records_)) return;  // the write that waits takes this along
+  }
+  worker_.post([this] { write(); });
+}
+
+void SessionHistoryFile::write() {
+  std::optional<SessionRecords> records;
+  {
+    const std::scoped_lock lock(mutex_);
+    records.swap(unwritten_);
+  }
+  if (const auto error = replace_file(path_, encode_records(*records)))
+    log_warning("cannot write {}: {}; clients from before a reboot may not be recognized", path_,
+                error.message());
 }
 
 Uuid boot_id() {

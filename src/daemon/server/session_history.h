@@ -5,6 +5,8 @@
 // lost (safety rule R9), those of the other are in the page cache still.
 
 #include <deque>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -40,8 +42,13 @@ class SessionHistoryFile final : public rtrs::server::SessionHistory {
  private:
   void save();
 
+  void write();
+
   const std::string path_;
   SessionRecords records_;
+  // What is to be written next, if anything: many sessions at once are one write.
+  std::mutex mutex_;
+  std::optional<SessionRecords> unwritten_;
   Worker worker_;  // last: ends before the rest goes
 };
 

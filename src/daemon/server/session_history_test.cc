@@ -67,6 +67,17 @@ TEST_F(SessionHistoryTest, OnlyTheNewestAreKept) {
   EXPECT_TRUE(history.known(uuid_of(70000)));
 }
 
+TEST_F(SessionHistoryTest, NothingOfManySessionsAtOnceIsLeftOut) {
+  {
+    SessionHistoryFile history(path, boot);
+    for (std::uint32_t i = 0; i < 2000; ++i) history.add(uuid_of(i));
+  }
+  const auto records = parse_records(read_file(path, 1 << 20).value());
+  ASSERT_TRUE(records);
+  EXPECT_EQ(records->sessions.size(), 2000U);
+  EXPECT_EQ(records->sessions.back(), uuid_of(1999));
+}
+
 TEST_F(SessionHistoryTest, ADamagedFileIsReplacedAndRefusesNobody) {
   for (const char* text : {"", "{", "[]", "{\"version\":2}", "{\"version\":1,\"boot\":\"xyz\"}"}) {
     EXPECT_FALSE(parse_records(text)) << text;
