@@ -70,6 +70,8 @@ class Timers {
   virtual ~Timers() = default;
   // Monotonic time of this round of the loop: cheap, and the same for all handlers of one event.
   virtual TimePoint now() const = 0;
+  // The time this instant, for what a round is too coarse a measure. Costs tens of nanoseconds.
+  virtual TimePoint precise_now() const { return now(); }
   virtual void arm(Timer& timer, TimePoint deadline) = 0;
   virtual void disarm(Timer& timer) = 0;
 };
@@ -83,6 +85,9 @@ class Executor {
   // Runs `call` on the loop's thread. Any thread; control path only (it allocates and locks).
   virtual void post(std::function<void()> call) = 0;
   virtual bool on_this_thread() const = 0;
+  // The CPU this round runs on, and how many this machine may have.
+  virtual unsigned cpu() const { return 0; }
+  virtual unsigned cpu_count() const { return 1; }
 };
 
 class Loop : public Timers, public Executor {};

@@ -40,7 +40,7 @@ struct Request : ListNode {
   std::error_code result;  // set before done; errors are errno values or Errc
 
   // Scratch for the queue that holds the request (e.g. retry state). Meaningless to the submitter.
-  std::uint64_t driver[4] = {};
+  std::uint64_t driver[6] = {};
 };
 
 }  // namespace rnbd::block

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/sysinfo.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -38,6 +39,12 @@ void pin_this_thread(int cpu) {
   CPU_SET(static_cast<std::size_t>(cpu), &set);
   const int error = ::pthread_setaffinity_np(::pthread_self(), sizeof set, &set);
   if (error != 0) log_warning("cannot pin a reactor to CPU {}: {}", cpu, std::strerror(error));
+}
+
+// Asked every round: the C library reads it from memory the kernel keeps up to date.
+unsigned current_cpu() {
+  const int cpu = ::sched_getcpu();
+  return cpu < 0 ? 0 : static_cast<unsigned>(cpu);
 }
 
 void relax_cpu() {
@@ -119,6 +126,8 @@ void Reactor::join() {
   owner_.store(std::this_thread::get_id(), std::memory_order_relaxed);
 }
 
+unsigned Reactor::cpu_count() const { return static_cast<unsigned>(::get_nprocs_conf()); }
+
 void Reactor::post(std::function<void()> call) { mailbox_.post(std::move(call)); }
 
 void Reactor::add_hook(PollHook& hook) {
@@ -136,6 +145,7 @@ bool Reactor::round() {
   ++stats_.rounds;
   bool worked = now_ - last_round_ > kStall && look_up_after_stall();
   last_round_ = now_;
+  cpu_ = current_cpu();
   worked |= poll_hooks();
   worked |= reap();
   worked |= timers_.run_due(now_);

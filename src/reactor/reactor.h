@@ -61,6 +61,9 @@ class Reactor final : public Loop {
 
   // Loop
   TimePoint now() const override { return running_ ? now_ : clock_now(); }
+  TimePoint precise_now() const override { return clock_now(); }
+  unsigned cpu() const override { return cpu_; }
+  unsigned cpu_count() const override;
   void arm(Timer& timer, TimePoint deadline) override { timers_.arm(timer, deadline); }
   void disarm(Timer& timer) override { timers_.disarm(timer); }
   void defer(Task& task) override {
@@ -133,6 +136,7 @@ class Reactor final : public Loop {
   TimePoint now_{};
   TimePoint last_round_{};
   TimePoint idle_since_{};
+  unsigned cpu_ = 0;
   bool running_ = false;
   std::atomic<bool> stop_{false};
   std::atomic<std::thread::id> owner_;

@@ -61,6 +61,21 @@ Result<std::unique_ptr<block::Queue>> RemoteDeviceImpl::open_queue(Loop& loop) {
 }
 
 DeviceCounters RemoteDeviceImpl::counters() const {
+  DeviceCounters now = sums();
+  const DeviceCounters& before = counted_before_;
+  now.reads -= before.reads;
+  now.read_bytes -= before.read_bytes;
+  now.writes -= before.writes;
+  now.write_bytes -= before.write_bytes;
+  now.others -= before.others;
+  now.errors -= before.errors;
+  now.queue -= before.queue;
+  now.wire -= before.wire;
+  if (state_ == DeviceState::closed) now.held = now.inflight;
+  return now;
+}
+
+DeviceCounters RemoteDeviceImpl::sums() const {
   DeviceCounters sum;
   for (const auto& part : lanes_) {
     const LaneCounters& lane = part->counters;
@@ -71,8 +86,9 @@ DeviceCounters RemoteDeviceImpl::counters() const {
     sum.others += lane.others.get();
     sum.errors += lane.errors.get();
     sum.inflight += lane.inflight.get();
+    sum.queue += lane.queue.counts();
+    sum.wire += lane.wire.counts();
   }
-  if (state_ == DeviceState::closed) sum.held = sum.inflight;
   return sum;
 }
 

@@ -38,6 +38,8 @@ struct DeviceOptions {
 struct DeviceCounters {
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, others = 0, errors = 0,
                 inflight = 0, held = 0;
+  // Requests from submit until first sent, and from then until answered.
+  LatencyCounts queue{}, wire{};
 };
 
 // Methods on the session's home loop, except name() and limits() (any thread) and open_queue (its
@@ -48,7 +50,9 @@ class RemoteDevice : public block::Device {
   virtual const DeviceOptions& options() const = 0;
   virtual std::error_code last_error() const = 0;
   virtual std::string session_name() const = 0;
-  virtual DeviceCounters counters() const = 0;
+  virtual DeviceCounters counters() const = 0;  // since the last reset
+  // Sets them back to zero, but not those of what is in flight.
+  virtual void reset_counters() = 0;
   // May be changed at any time, also while requests are held: the time counts from when the server
   // was lost, so a device that was held for longer fails at once. 0: for ever.
   virtual void set_hold_timeout(Duration timeout) = 0;

@@ -43,6 +43,7 @@ class RemoteDeviceImpl final : public RemoteDevice {
   std::error_code last_error() const override { return last_error_; }
   std::string session_name() const override { return host_.session_options().name; }
   DeviceCounters counters() const override;
+  void reset_counters() override { counted_before_ = sums(); }
   void set_hold_timeout(Duration timeout) override;
   Duration hold_timeout() const override { return hold_timeout_; }
   Duration waiting() const override {
@@ -69,6 +70,7 @@ class RemoteDeviceImpl final : public RemoteDevice {
   void unmap(std::function<void(std::error_code)> done);
 
  private:
+  DeviceCounters sums() const;
   void move_to(DeviceState next);
   void recover();
   void send_open();
@@ -116,6 +118,7 @@ class RemoteDeviceImpl final : public RemoteDevice {
   bool leaving_ = false;
 
   std::vector<std::unique_ptr<LaneDevice>> lanes_;  // each its loop's
+  DeviceCounters counted_before_;                   // the last reset
   Timer hold_timer_;
   Timer retry_timer_;
   Timer patience_timer_;  // first OPEN, CLOSE

@@ -16,8 +16,10 @@ using Gate = LaneDevice::Gate;
 // How far a request is. While it is in a list more messages of its step are to be sent; when it is
 // in none and no message is out, the step is over.
 struct RemoteQueue::Progress {
+  TimePoint submitted;
+  TimePoint posted{};          // its first message; the epoch when none was sent
   std::uint64_t position = 0;  // bytes of the main step sent
-  SliceCursor cursor;          // the same place in its segments
+  SliceCursor cursor{};        // the same place in its segments
   std::uint32_t messages = 0;  // out
   Step step = Step::main;
   bool repeat = false;  // a message's fate is unknown: do the step again
@@ -138,7 +140,7 @@ void RemoteQueue::gate_changed() {
 // ---- submission ----
 
 void RemoteQueue::submit(block::Request& request) {
-  new (request.driver) Progress{};
+  new (request.driver) Progress{.submitted = lane_.loop().now()};
   request.result.clear();
   device_.counters.inflight.add();
   if (device_.gate == Gate::failed)
@@ -279,6 +281,7 @@ void RemoteQueue::piece_done(IoContext& context, std::error_code error) {
   ClientLane& lane = lane_;  // outlives this queue, which may end with its last request
   Progress& at = progress(request);
   --at.messages;
+  if (at.posted == TimePoint{}) at.posted = context.posted;
   device_.message_back();
   const std::uint32_t generation = context.generation;
   lane.give_back(context);
@@ -340,9 +343,17 @@ void RemoteQueue::count_step(block::Request& request) {
   if (block::modifies(request.op) && !hardens(request)) device_.counters.changes.add();
 }
 
+void RemoteQueue::count_time(block::Request& request) {
+  const Progress& at = progress(request);
+  if (at.posted == TimePoint{}) return;
+  device_.counters.queue.add(at.posted - at.submitted);
+  device_.counters.wire.add(lane_.loop().now() - at.posted);
+}
+
 void RemoteQueue::complete(block::Request& request) {
   LaneCounters& counters = device_.counters;
   counters.inflight.subtract();
+  count_time(request);
   if (request.result) {
     counters.errors.add();
   } else if (request.op == Op::read) {

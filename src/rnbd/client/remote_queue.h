@@ -17,8 +17,10 @@
 namespace rnbd::client {
 
 struct alignas(64) LaneCounters {
-  rtrs::Counter reads, read_bytes, writes, write_bytes, others, errors, inflight;
-  rtrs::Counter changes;  // done, and in the server's volatile cache when they were
+  Counter reads, read_bytes, writes, write_bytes, others, errors, inflight;
+  Counter changes;  // done, and in the server's volatile cache when they were
+  Histogram queue;  // from submit to the first message sent; of requests that sent any
+  Histogram wire;   // from there to the last answer
 };
 
 // One device as one loop sees it. The home loop tells by message; the counters it reads as they
@@ -78,6 +80,7 @@ class RemoteQueue final : public block::Queue, public ListNode {
   void piece_done(IoContext& context, std::error_code error);
   void settle(block::Request& request);
   void count_step(block::Request& request);
+  void count_time(block::Request& request);
   bool hardens(block::Request& request) const;
   void refuse(block::Request& request, std::error_code error);
   void complete(block::Request& request);

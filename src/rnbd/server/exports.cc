@@ -188,6 +188,9 @@ void ExportsImpl::list(std::function<void(std::vector<OpenInfo>)> result) {
           info.writes += part->writes.get();
           info.write_bytes += part->write_bytes.get();
           info.errors += part->errors.get();
+          info.inflight += part->inflight.get();
+          info.server += part->server.counts();
+          info.backend += part->backend.counts();
         }
         all.push_back(std::move(info));
       }

@@ -56,7 +56,9 @@ struct OpenInfo {
   std::string identity;
   AccessMode mode = AccessMode::rw;
   std::uint64_t size = 0;
-  std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, errors = 0;
+  std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, errors = 0, inflight = 0;
+  // I/O from arrival to answer: what of it was the backend's, and the rest.
+  LatencyCounts server{}, backend{};
 };
 
 struct ExportsOptions {

@@ -46,6 +46,9 @@ struct IoHandler::Operation : block::Request {
   Step step = Step::start;
   std::uint64_t started = 0;  // bytes of the main step handed to the device
   bool ordered = false;       // `range` is in the volume's RangeOrder
+  TimePoint submitted{};      // to the backend, last
+  TimePoint backend_until{};  // its last answer; the epoch without any
+  Duration backend{};
   iovec segment{};
   RangeOrder::Node range;
 };
@@ -71,7 +74,7 @@ void IoHandler::detach(LoopMapping& mapping, std::function<void()> drained_call)
   if (mappings_.erase({mapping.session_id, mapping.device_id}) == 0)
     return drained_call();  // attach failed
   mapping.drained = std::move(drained_call);
-  if (mapping.inflight == 0) drained(mapping);
+  if (mapping.inflight.get() == 0) drained(mapping);
 }
 
 void IoHandler::drained(LoopMapping& mapping) {
@@ -115,7 +118,7 @@ void IoHandler::handle(rtrs::server::Request& request, const wire::Io& io) {
 }
 
 void IoHandler::begin(Operation& operation) {
-  ++operation.mapping.inflight;
+  operation.mapping.inflight.add();
   operation.done = &IoHandler::on_done;
   if (block::modifies(operation.plan.op) && !broken(Rule::r3)) {
     operation.range.begin = operation.plan.offset;
@@ -149,6 +152,7 @@ void IoHandler::advance(Operation& operation) {
     operation.result = from_errno(EIO);
     return finish(operation);
   }
+  operation.submitted = loop_.precise_now();
   operation.mapping.queue->submit(operation);
 }
 
@@ -168,6 +172,8 @@ void IoHandler::next_piece(Operation& operation) {
 
 void IoHandler::on_done(block::Request& request) {
   Operation& operation = static_cast<Operation&>(request);
+  operation.backend_until = operation.handler.loop_.precise_now();
+  operation.backend += operation.backend_until - operation.submitted;
   // A failure is told to one of the flushes that run: the others do not vouch for anything either.
   if (!operation.result && operation.hardens() && !broken(Rule::r10) &&
       operation.mapping.volume->flush_failed.load(std::memory_order_relaxed)) {
@@ -178,6 +184,14 @@ void IoHandler::on_done(block::Request& request) {
     operation.mapping.volume->flush_failed.store(true, std::memory_order_relaxed);
   }
   operation.handler.finish(operation);
+}
+
+void IoHandler::count_time(const Operation& operation) {
+  if (operation.backend_until == TimePoint{}) return;  // the backend never had it
+  const Duration all = operation.backend_until - operation.carrier.arrived();
+  operation.mapping.server.add(all - operation.backend);
+  operation.mapping.backend.add(operation.backend);
+  operation.carrier.set_backend_time(operation.backend, operation.backend_until);
 }
 
 void IoHandler::finish(Operation& operation) {
@@ -193,12 +207,14 @@ void IoHandler::finish(Operation& operation) {
     mapping.writes.add(1);
     mapping.write_bytes.add(operation.plan.length);
   }
+  count_time(operation);
   RangeOrder::Node* ready =
       operation.ordered ? mapping.volume->order.leave(operation.range) : nullptr;
   operation.~Operation();
   carrier.respond(wire_errno(error));
   resume(ready);
-  if (--mapping.inflight == 0 && mapping.drained) drained(mapping);
+  mapping.inflight.subtract();
+  if (mapping.drained && mapping.inflight.get() == 0) drained(mapping);
 }
 
 // Lets go on who waited for an overlapping range; each on its own loop.

@@ -46,6 +46,7 @@ class IoHandler {
   void advance(Operation& operation);
   void next_piece(Operation& operation);
   void finish(Operation& operation);
+  static void count_time(const Operation& operation);
   void resume(RangeOrder::Node* ready);
   void drained(LoopMapping& mapping);
   static void on_done(block::Request& request);

@@ -50,11 +50,12 @@ struct alignas(64) LoopMapping {
   AccessMode mode = AccessMode::rw;
   Volume* volume = nullptr;
   block::Queue* queue = nullptr;
-  block::Limits limits;  // a copy; only the size may get stale
-  std::uint32_t inflight = 0;
+  block::Limits limits;           // a copy; only the size may get stale
   std::function<void()> drained;  // set when closing
 
-  rtrs::Counter reads, read_bytes, writes, write_bytes, errors;
+  Counter inflight, reads, read_bytes, writes, write_bytes, errors;
+  Histogram server;  // from arrival to answer, less the backend's time
+  Histogram backend;
 };
 
 }  // namespace rnbd::server

@@ -17,9 +17,14 @@ constexpr std::size_t kUsualSegments = 130;
 
 }  // namespace
 
-Channel::Channel(LaneImpl& lane, Loop& home, ChannelHandler& handler, ChannelCounters& counters,
+Channel::Channel(LaneImpl& lane, Loop& home, ChannelHandler& handler, ConnectionCounters& counters,
                  const PathHealth& health)
-    : lane_(lane), home_(home), handler_(handler), counters_(counters), health_(health) {}
+    : lane_(lane),
+      loop_(lane.loop()),
+      home_(home),
+      handler_(handler),
+      counters_(counters),
+      health_(health) {}
 
 // Connection 0 does not know yet what the server grants; its share is bounded by a constant.
 std::uint32_t Channel::receives() const {
@@ -170,6 +175,7 @@ void Channel::release(std::error_code why, LossId loss) {
       lane_.complete(request, permit, error);
     } else {
       ++lost;
+      request.lost_on = path();
       lane_.lose(loss, request, permit);
     }
   }

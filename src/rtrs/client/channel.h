@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "rtrs/client/lane.h"
-#include "rtrs/counters.h"
+#include "rtrs/client/path_counters.h"
 #include "wire/rtrs.h"
 
 namespace rnbd::rtrs::client {
@@ -28,6 +28,7 @@ class ChannelHandler {
   virtual void on_channel_active(std::uint16_t cid) = 0;
   virtual void
   on_heartbeat_answer() = 0;  // connection 0; called directly, its loop is the home loop
+  virtual void on_notice() = 0;  // the same
   // The fabric let go of everything of this channel. Requests in flight are still held.
   virtual void on_channel_closed(std::uint16_t cid, std::error_code why) = 0;
   // They have been completed, or left with the lane; `lost` of them are of unknown fate.
@@ -52,7 +53,7 @@ struct ConnectCommand {
 class Channel final : private fabric::ConnectionHandler {
  public:
   // Any thread. `counters` and `health` outlive the channel.
-  Channel(LaneImpl& lane, Loop& home, ChannelHandler& handler, ChannelCounters& counters,
+  Channel(LaneImpl& lane, Loop& home, ChannelHandler& handler, ConnectionCounters& counters,
           const PathHealth& health);
 
   // Commands, on the lane's loop.
@@ -69,6 +70,8 @@ class Channel final : private fabric::ConnectionHandler {
 
   // Data path. An error: nothing was sent and the request is still the caller's.
   std::error_code send(Request& request, std::uint32_t permit);
+  // Stands for its path, whichever attempt of it.
+  const void* path() const { return &health_; }
   std::uint64_t inflight() const { return counters_.inflight.get(); }
   Duration latency() const { return Duration(health_.latency.load(std::memory_order_relaxed)); }
   bool slow() const { return health_.slow.load(std::memory_order_relaxed); }
@@ -78,8 +81,10 @@ class Channel final : private fabric::ConnectionHandler {
  private:
   struct Entry {
     Request* request = nullptr;
-    int error = 0;      // the server's answer
-    bool sent = false;  // the fabric has no use for our memory any more
+    TimePoint posted{};
+    std::uint32_t cpu = 0;  // it was posted on
+    int error = 0;          // the server's answer
+    bool sent = false;      // the fabric has no use for our memory any more
     bool answered = false;
     bool exposed = false;  // the peer may write into the request's data
   };
@@ -104,6 +109,7 @@ class Channel final : private fabric::ConnectionHandler {
   void on_immediate(std::uint32_t immediate);
   void on_send(std::span<const std::byte> bytes, const fabric::ReceiveEvent& event);
   void on_response(std::uint32_t immediate, std::span<const std::byte> key_message);
+  void posted(Request& request, std::uint32_t permit, bool exposed);
   void finish(std::uint32_t permit);
   void post_heartbeat(std::uint32_t immediate);
   void on_heartbeat_sent();
@@ -114,9 +120,10 @@ class Channel final : private fabric::ConnectionHandler {
   }
 
   LaneImpl& lane_;
+  Loop& loop_;
   Loop& home_;
   ChannelHandler& handler_;
-  ChannelCounters& counters_;
+  ConnectionCounters& counters_;
   const PathHealth& health_;
   std::unique_ptr<fabric::Connection> connection_;
   std::error_code error_;  // why it ends, where we know better than the fabric

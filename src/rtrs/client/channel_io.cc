@@ -9,8 +9,7 @@ namespace rnbd::rtrs::client {
 
 std::error_code Channel::send(Request& request, std::uint32_t permit) {
   if (closing_) return from_errno(ENOTCONN);
-  Entry& entry = entries_[permit];
-  RNBD_ASSERT(entry.request == nullptr);
+  RNBD_ASSERT(entries_[permit].request == nullptr);
   if (request.control) return send_control(request, permit);
   const bool read = request.direction == Direction::read;
   const auto usr_len = static_cast<std::uint16_t>(request.message.size());
@@ -57,9 +56,19 @@ std::error_code Channel::send(Request& request, std::uint32_t permit) {
     if (exposed) connection_->hide(permit);
     return error;
   }
-  entry = Entry{.request = &request, .exposed = exposed};
+  posted(request, permit, exposed);
   counters_.started(request.direction, offset);
   return {};
+}
+
+void Channel::posted(Request& request, std::uint32_t permit, bool exposed) {
+  const TimePoint now = loop_.now();
+  entries_[permit] =
+      Entry{.request = &request, .posted = now, .cpu = loop_.cpu(), .exposed = exposed};
+  if (request.posted == TimePoint{}) request.posted = now;
+  if (request.lost_on == nullptr) return;
+  if (request.lost_on != path()) counters_.failed_over.add();
+  request.lost_on = nullptr;
 }
 
 std::error_code Channel::send_control(Request& request, std::uint32_t permit) {
@@ -68,7 +77,7 @@ std::error_code Channel::send_control(Request& request, std::uint32_t permit) {
   std::memcpy(slot, request.message.data(), request.message.size());
   const iovec local{slot, request.message.size()};
   if (auto error = post_request(permit, {&local, 1}, 0, 0)) return error;
-  entries_[permit] = Entry{.request = &request};
+  posted(request, permit, false);
   counters_.started(request.direction, 0);
   return {};
 }
@@ -104,6 +113,9 @@ void Channel::on_immediate(std::uint32_t immediate) {
       return;
     case wire::ImmediateType::heartbeat_ack:
       if (lane_.cid() == 0) handler_.on_heartbeat_answer();
+      return;
+    case wire::ImmediateType::notice:
+      if (lane_.cid() == 0) handler_.on_notice();
       return;
     // We never ask for an invalidation and we are no server.
     case wire::ImmediateType::io_response_invalidated:
@@ -156,6 +168,12 @@ void Channel::finish(std::uint32_t permit) {
   Entry& entry = entries_[permit];
   Request& request = *entry.request;
   const std::error_code error = from_errno(entry.error);
+  counters_.wire.add(loop_.now() - entry.posted);
+  if (const unsigned cpu = loop_.cpu(); cpu != entry.cpu) {
+    counters_.migrated_from.add(entry.cpu);
+    counters_.migrated_to.add(cpu);
+  }
+  if (error) counters_.errors.add();
   entry = Entry{};
   counters_.inflight.subtract();
   lane_.complete(request, permit, error);

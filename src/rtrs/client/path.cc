@@ -19,7 +19,7 @@ Path::Path(std::vector<LaneImpl*> lanes, Random& random, PathHandler& handler, P
       handler_(handler),
       options_(std::move(options)),
       name_(options_.address.to_string()),
-      counters_(std::make_unique<ChannelCounters[]>(lanes_.size())),
+      counters_(lanes_.size(), home_.cpu_count()),
       heartbeat_(home_, options_.heartbeat, *this),
       timer_(Timer::of<&Path::on_timer>(home_, this)),
       first_conn_(options_.first_conn),
@@ -81,7 +81,7 @@ void Path::open_next_channel() {
       .permits = cid == 0 ? PermitRange{} : handler_.permits_of(request.cid),
   };
   channels_.push_back(std::make_unique<Channel>(
-      *lanes_[cid], home_, static_cast<ChannelHandler&>(*this), counters_[cid], health_));
+      *lanes_[cid], home_, static_cast<ChannelHandler&>(*this), counters_.of(cid), health_));
   command(cid, [parameters](Channel& channel) { channel.connect(parameters); });
 }
 
@@ -150,7 +150,7 @@ void Path::up() {
   was_up_ = true;
   last_error_ = {};
   logged_error_ = {};
-  if (ever_connected_) ++reconnects_;
+  if (ever_connected_) counters_.reconnected();
   ever_connected_ = true;
   transition(PathState::connected);
   heartbeat_.restart(extension_ ? own_heartbeat(options_.fast_heartbeat) : options_.heartbeat);
@@ -322,7 +322,7 @@ bool Path::take_next_way() {
 void Path::after_failure() {
   const std::error_code why = last_error_;
   if (state_ == PathState::connecting_error) {
-    if (ever_connected_) ++reconnect_failures_;
+    if (ever_connected_) counters_.reconnect_failed();
     handler_.on_path_failed(*this, why);
     if (state_ != PathState::connecting_error) return;  // closed by the handler
     transition(PathState::reconnecting);
@@ -354,17 +354,16 @@ void Path::retry_later() {
 
 // ---- Heartbeat and report ----
 
-std::uint64_t Path::received_count() const {
-  std::uint64_t sum = 0;
-  for (std::size_t cid = 0; cid < lanes_.size(); ++cid) sum += counters_[cid].received.get();
-  return sum;
-}
-
 void Path::on_heartbeat_answer() {
   heartbeat_.on_answer();
   health_.latency.store(heartbeat_.latency().count(), std::memory_order_relaxed);
   handler_.on_path_latency();
   if (hello_.state == Hello::State::owed) say_hello();
+}
+
+// From a server that did not announce it the word means nothing we know.
+void Path::on_notice() {
+  if (extension_ && (extension_->features & wire::kFeatureNotice) != 0) handler_.on_path_notice();
 }
 
 void Path::send_heartbeat() { channels_.front()->send_heartbeat(wire::kHeartbeatImmediate); }
@@ -379,16 +378,7 @@ PathInfo Path::info() const {
                 .device = domain_ ? domain_->device() : fabric::DeviceName{},
                 .last_error = last_error_,
                 .latency = heartbeat_.latency()};
-  for (std::size_t cid = 0; cid < lanes_.size(); ++cid) {
-    const ChannelCounters& counters = counters_[cid];
-    info.reads += counters.reads.get();
-    info.read_bytes += counters.read_bytes.get();
-    info.writes += counters.writes.get();
-    info.write_bytes += counters.write_bytes.get();
-    info.inflight += counters.inflight.get();
-  }
-  info.reconnects = reconnects_;
-  info.reconnect_failures = reconnect_failures_;
+  counters_.fill(info);
   info.slow = health_.slow.load(std::memory_order_relaxed);
   return info;
 }

@@ -41,6 +41,7 @@ class PathHandler {
   virtual void on_path_state() = 0;
   virtual void on_path_latency() = 0;
   virtual void on_path_greeted() = 0;
+  virtual void on_path_notice() = 0;
 };
 
 struct PathOptions {
@@ -90,6 +91,7 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   void set_max_reconnect_attempts(int attempts) { max_reconnect_attempts_ = attempts; }
   PathIdentity identity() const { return {options_.address, options_.sess_uuid, recon_cnt_}; }
   PathInfo info() const;
+  void reset_counters(CounterGroup group) { counters_.reset(group); }
 
  private:
   // How our own servers learn who we are: the first message to them on a path.
@@ -105,9 +107,10 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   void on_info_response(const std::vector<std::byte>& bytes) override;
   void on_channel_active(std::uint16_t cid) override;
   void on_heartbeat_answer() override;
+  void on_notice() override;
   void on_channel_closed(std::uint16_t cid, std::error_code why) override;
   void on_channel_released(std::uint16_t cid, std::size_t lost) override;
-  std::uint64_t received_count() const override;
+  std::uint64_t received_count() const override { return counters_.received(); }
   void send_heartbeat() override;
   void on_heartbeat_lost() override;
 
@@ -135,7 +138,7 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   std::string name_;
   fabric::Address local_;
   PathHealth health_;
-  std::unique_ptr<ChannelCounters[]> counters_;  // by cid; they outlive the attempts
+  PathCounters counters_;  // they outlive the attempts
   Heartbeat heartbeat_;
   Timer timer_;  // connecting: the info response; reconnecting: the next attempt
   Task torn_down_task_ = Task::of<&Path::torn_down>(this);
@@ -146,8 +149,6 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   bool first_conn_;
   std::uint16_t recon_cnt_;
   int attempts_ = 0;  // since the last success
-  std::uint64_t reconnects_ = 0;
-  std::uint64_t reconnect_failures_ = 0;
   bool ever_connected_ = false;
   int max_reconnect_attempts_;
   bool at_once_ = false;  // the next attempt is not to be waited for

@@ -22,6 +22,7 @@
 #include "base/loop.h"
 #include "base/random.h"
 #include "fabric/fabric.h"
+#include "rtrs/counters.h"
 #include "rtrs/options.h"
 #include "wire/rtrs.h"
 
@@ -43,9 +44,13 @@ struct Request : ListNode {
   // touch `message` or `data`.
   void (*done)(Request& request, std::error_code error) = nullptr;
 
+  // When it was first sent, by the round's clock; the epoch when it never was. Valid in done.
+  TimePoint posted{};
+
   // The lane's.
   std::uint32_t permit = 0;
   std::uint32_t state = 0;
+  const void* lost_on = nullptr;  // the path that was lost with it, until it is sent again
 };
 
 // The slice of a session on one loop.
@@ -83,8 +88,13 @@ struct PathInfo {
   Duration latency{};          // of the last heartbeat
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, inflight = 0;
   std::uint64_t reconnects = 0, reconnect_failures = 0;
-  bool slow = false;   // its heartbeats take far longer than those of another path
-  bool fenced = true;  // false: requests of its last connection are of unknown fate still
+  std::uint64_t failed_over = 0;  // requests of other paths, lost with them and sent again here
+  std::uint64_t errors = 0;       // requests the server answered with an error
+  // Requests whose loop had moved from one CPU to another between sending and answer: by CPU.
+  std::vector<std::uint64_t> migrated_from{}, migrated_to{};
+  LatencyCounts wire{};  // requests from posted to answered, administrative ones not among them
+  bool slow = false;     // its heartbeats take far longer than those of another path
+  bool fenced = true;    // false: requests of its last connection are of unknown fate still
 };
 
 // Who a session is to its server: what the process that takes over from this one must know, so that
@@ -150,6 +160,9 @@ class SessionHandler {
   // for packet_lifetime, and declare_fenced().
   virtual void on_session_unfenced() {}
   virtual void on_session_fenced() {}
+  // A server of ours says that something this session has open there has changed. Over several
+  // paths it comes several times.
+  virtual void on_session_notice() {}
 };
 
 // Create, use and destroy on the home loop; destroy after on_session_closed (also from inside it),
@@ -204,6 +217,8 @@ class Session {
   virtual void link_changed(const fabric::Address& local, bool up) = 0;
   virtual void set_policy(PathPolicy policy) = 0;
   virtual void set_max_reconnect_attempts(int attempts) = 0;  // of every path
+  // Sets counters of a path in paths() back to zero; never those of what is in flight.
+  virtual void reset_counters(std::size_t index, CounterGroup group) = 0;
 };
 
 }  // namespace rnbd::rtrs::client

@@ -38,6 +38,9 @@ class SessionImpl final : public Session, private PathHandler, private FencingHa
   void link_changed(const fabric::Address& local, bool up) override;
   void set_policy(PathPolicy policy) override;
   void set_max_reconnect_attempts(int attempts) override;
+  void reset_counters(std::size_t index, CounterGroup group) override {
+    paths_[index]->reset_counters(group);
+  }
 
  private:
   // opening: paths are brought up one after the other, or resumed all at once. open: they were up.
@@ -59,6 +62,7 @@ class SessionImpl final : public Session, private PathHandler, private FencingHa
   void on_path_unfenced(Path& path, LossId loss) override;
   void on_path_latency() override;
   void on_path_greeted() override { home_.defer(look_task_); }
+  void on_path_notice() override { home_.defer(notice_task_); }
   void on_fenced(LossId loss, const Uuid& path, const char* how) override;
   void on_fence_time() override { look(); }
   PermitRange permits_of(std::uint16_t cid) const override;
@@ -85,6 +89,7 @@ class SessionImpl final : public Session, private PathHandler, private FencingHa
   void maybe_closed();
   void report_closed();
   void report_changed();
+  void report_notice();
 
   const SessionOptions options_;
   const std::size_t io_lanes_;
@@ -113,6 +118,7 @@ class SessionImpl final : public Session, private PathHandler, private FencingHa
   Task look_task_ = Task::of<&SessionImpl::look>(this);
   Task open_task_ = Task::of<&SessionImpl::open_next_path>(this);
   Task closed_task_ = Task::of<&SessionImpl::report_closed>(this);
+  Task notice_task_ = Task::of<&SessionImpl::report_notice>(this);
   Task changed_task_ = Task::of<&SessionImpl::report_changed>(this);
 };
 

@@ -190,6 +190,7 @@ void Channel::on_immediate(std::uint32_t immediate) {
       return;
     case wire::ImmediateType::io_response:
     case wire::ImmediateType::io_response_invalidated:
+    case wire::ImmediateType::notice:
       return fail(Errc::protocol_violation);
   }
   // Other types are for peers that know them.
@@ -214,6 +215,8 @@ void Channel::on_request(std::uint32_t immediate) {
   RNBD_ASSERT(request.channel_ == nullptr);
   request.channel_ = this;
   request.chunk_ = chunk;
+  request.arrived_ = fabric_.loop().now();
+  request.backend_time_ = Duration{-1};
   ++outstanding_;
   if (outcome == Outcome::waits) {
     parked_.push_back(request);
@@ -325,6 +328,16 @@ void Channel::post_waiting() {
     post_response(waiting_.pop_front());
 }
 
+void Channel::count(const RequestImpl& request) {
+  if (request.error_ != 0) counters_.errors.add();
+  if (request.backend_time_ < Duration{}) return;
+  // What is answered in a later round had to wait for credits.
+  const TimePoint answered = std::max(request.backend_until_, fabric_.loop().now());
+  const Duration all = answered - request.arrived_;
+  counters_.server.add(all - request.backend_time_);
+  counters_.backend.add(request.backend_time_);
+}
+
 void Channel::post_response(RequestImpl& request) {
   using Op = fabric::Work::Op;
   std::array<fabric::Work, kItemsPerResponse> batch;
@@ -344,6 +357,7 @@ void Channel::post_response(RequestImpl& request) {
   answer.immediate = wire::encode_response(request.chunk_, request.error_, invalidate);
   answer.cookie = items;
 
+  count(request);
   credits_ -= keyed() ? items + 1 : items;
   release(request);  // before the answer, as the client may use it right after
   const auto work = std::span(batch).first(items);
@@ -353,12 +367,13 @@ void Channel::post_response(RequestImpl& request) {
 void Channel::on_done(std::uint64_t cookie, std::error_code error) {
   if (cookie == kHeartbeatCookie) {
     --heartbeats_posted_;
-    if (!closing_ && heartbeat_ack_waits_) {
-      heartbeat_ack_waits_ = false;
+    if (closing_) return;
+    if (std::exchange(heartbeat_ack_waits_, false)) {
       post_heartbeat(wire::kHeartbeatAckImmediate);
-    } else if (!closing_ && heartbeat_waits_) {
-      heartbeat_waits_ = false;
+    } else if (std::exchange(heartbeat_waits_, false)) {
       post_heartbeat(wire::kHeartbeatImmediate);
+    } else if (std::exchange(notice_waits_, false)) {
+      post_heartbeat(wire::kNoticeImmediate);
     }
   } else if ((cookie & kKindMask) == kShutCookie) {
     if (!error && !closing_) on_request(static_cast<std::uint32_t>(cookie));
@@ -393,6 +408,13 @@ void Channel::queue_heartbeat(std::uint32_t immediate) {
   if (closing_) return;
   if (heartbeats_posted_ < kHeartbeatsPostedMax) return post_heartbeat(immediate);
   (immediate == wire::kHeartbeatImmediate ? heartbeat_waits_ : heartbeat_ack_waits_) = true;
+}
+
+// Several that wait are one: it only says that there is something to be looked at.
+void Channel::send_notice() {
+  if (closing_ || !shared_.session_shared.own_client.load(std::memory_order_acquire)) return;
+  if (heartbeats_posted_ < kHeartbeatsPostedMax) return post_heartbeat(wire::kNoticeImmediate);
+  notice_waits_ = true;
 }
 
 void Channel::post_heartbeat(std::uint32_t immediate) {

@@ -44,6 +44,7 @@ class Channel final : private fabric::ConnectionHandler,
   // Commands, on the channel's loop.
   void accept();
   void send_info_response(std::vector<std::byte> bytes);  // and start the heartbeat
+  void send_notice();                                     // where the client is one of ours
   void close(std::error_code why, bool graceful);         // once, and nothing after it
 
   void respond(RequestImpl& request, int error);
@@ -76,6 +77,7 @@ class Channel final : private fabric::ConnectionHandler,
   void run_control(RequestImpl& request);
   std::uint32_t items_per_response() const;
   void post_response(RequestImpl& request);
+  void count(const RequestImpl& request);
 
   // channel_gates.cc: where gates have keys.
   bool keyed() const { return shared_.chunk_gates != nullptr; }
@@ -108,7 +110,7 @@ class Channel final : private fabric::ConnectionHandler,
   const std::size_t loop_index_;
   const std::uint16_t cid_;
   PathShared& shared_;
-  ChannelCounters& counters_;
+  ConnectionCounters& counters_;
   Loop& control_;
   ChannelHandler& handler_;
   std::unique_ptr<fabric::IncomingConnection> incoming_;
@@ -130,6 +132,7 @@ class Channel final : private fabric::ConnectionHandler,
   std::uint32_t heartbeats_posted_ = 0;
   bool heartbeat_waits_ = false;
   bool heartbeat_ack_waits_ = false;
+  bool notice_waits_ = false;
   std::array<std::byte, sizeof(wire::layout::InfoRequest)> info_request_;
   std::vector<std::byte> info_response_;
 };

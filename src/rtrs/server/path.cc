@@ -107,6 +107,11 @@ void Path::close(std::error_code why, bool graceful) {
   }
 }
 
+void Path::send_notice() {
+  if (state_ != PathState::connected) return;
+  command(*channels_.front(), [](Channel& channel) { channel.send_notice(); });
+}
+
 void Path::on_channel_closed(std::uint16_t, std::error_code why) { close(why, false); }
 
 void Path::on_channel_finished(std::uint16_t) {
@@ -120,6 +125,18 @@ void Path::on_channel_finished(std::uint16_t) {
   loops_.control().defer(gone_task_);
 }
 
+Path::Sums Path::sums() const {
+  Sums sums;
+  for (std::uint16_t cid = 0; cid < cid_num_; ++cid) {
+    sums.requests.add(shared_.counters[cid]);
+    sums.server += shared_.counters[cid].server.counts();
+    sums.backend += shared_.counters[cid].backend.counts();
+  }
+  return sums;
+}
+
+void Path::reset_counters() { base_ = sums(); }
+
 PathInfo Path::info() const {
   PathInfo info;
   info.name = name_;
@@ -127,14 +144,19 @@ PathInfo Path::info() const {
   info.fabric = shared_.domain->capabilities().name;
   info.device = shared_.domain->device();
   info.connections = static_cast<std::uint32_t>(opened_);
-  for (std::uint16_t cid = 0; cid < cid_num_; ++cid) {
-    const ChannelCounters& counters = shared_.counters[cid];
-    info.reads += counters.reads.get();
-    info.read_bytes += counters.read_bytes.get();
-    info.writes += counters.writes.get();
-    info.write_bytes += counters.write_bytes.get();
-    info.inflight += counters.inflight.get();
-  }
+  Sums now = sums();
+  now.requests -= base_.requests;
+  now.server -= base_.server;
+  now.backend -= base_.backend;
+  info.reads = now.requests.reads;
+  info.read_bytes = now.requests.read_bytes;
+  info.writes = now.requests.writes;
+  info.write_bytes = now.requests.write_bytes;
+  info.errors = now.requests.errors;
+  info.server = now.server;
+  info.backend = now.backend;
+  for (std::uint16_t cid = 0; cid < cid_num_; ++cid)
+    info.inflight += shared_.counters[cid].inflight.get();
   return info;
 }
 

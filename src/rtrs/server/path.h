@@ -70,7 +70,9 @@ class Path final : private ChannelHandler {
   void add_connection(const wire::ConnectRequest& request,
                       std::unique_ptr<fabric::IncomingConnection> incoming);
   void close(std::error_code why, bool graceful);
-  PathInfo info() const;
+  void send_notice();
+  PathInfo info() const;  // what was counted since the last reset
+  void reset_counters();
 
  private:
   Path(const PathLoops& loops, const ServerOptions& options, RequestHandler& requests,
@@ -104,6 +106,12 @@ class Path final : private ChannelHandler {
   const std::string name_;
   PathState state_ = PathState::connecting;
   PathShared shared_;
+  struct Sums {
+    RequestSums requests{};
+    LatencyCounts server{}, backend{};
+  };
+  Sums sums() const;
+  Sums base_;                                       // at the last reset
   std::vector<std::unique_ptr<Channel>> channels_;  // by cid; null: not asked for yet
   std::size_t opened_ = 0;
   std::size_t finished_ = 0;

@@ -23,6 +23,11 @@ struct SessionShared {
   std::atomic<bool> own_client{false};  // it has said hello
 };
 
+struct ConnectionCounters : ChannelCounters {
+  Histogram server;  // of I/O: from arrival to answer, less the backend's time
+  Histogram backend;
+};
+
 class Channel;
 
 struct PathShared {
@@ -33,7 +38,7 @@ struct PathShared {
         session(owner),
         session_shared(of_session),
         connections(cid_num),
-        counters(std::make_unique<ChannelCounters[]>(cid_num)),
+        counters(std::make_unique<ConnectionCounters[]>(cid_num)),
         channels(std::make_unique<Channel*[]>(cid_num)) {}
 
   const ServerOptions& options;
@@ -42,7 +47,7 @@ struct PathShared {
   SessionShared& session_shared;
   const std::uint16_t connections;
   AcceptGate gate;
-  std::unique_ptr<ChannelCounters[]> counters;  // by cid
+  std::unique_ptr<ConnectionCounters[]> counters;  // by cid
   std::unique_ptr<fabric::Domain> domain;
   std::unique_ptr<Chunks> chunks;
   std::unique_ptr<ChunkGates> chunk_gates;  // null: gates have no keys

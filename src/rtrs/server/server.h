@@ -14,6 +14,7 @@
 #include "base/intrusive_list.h"
 #include "base/random.h"
 #include "fabric/fabric.h"
+#include "rtrs/counters.h"
 #include "rtrs/options.h"
 #include "wire/rtrs.h"
 
@@ -72,6 +73,14 @@ class Request {
   virtual void respond(int error) = 0;
   // The handler's own, same lifetime as the request: its block request lives here.
   std::span<std::byte, kScratchSize> scratch() { return scratch_; }
+  // When it arrived, by the round's clock.
+  TimePoint arrived() const { return arrived_; }
+  // For the statistics, before respond(): it is I/O, and this long of its life, which ended at
+  // `until`, was the backend's.
+  void set_backend_time(Duration time, TimePoint until) {
+    backend_time_ = time;
+    backend_until_ = until;
+  }
   // Its path has begun to close: what of it was not begun must not begin any more (safety rule R5),
   // but respond() is owed all the same.
   virtual bool abandoned() const = 0;
@@ -82,6 +91,9 @@ class Request {
   std::span<const std::byte> message_;
   std::span<std::byte> data_;
   std::uint32_t reply_length_ = 0;
+  TimePoint arrived_{};
+  Duration backend_time_{-1};  // negative: not I/O
+  TimePoint backend_until_{};
   alignas(64) std::byte scratch_storage_[kScratchSize];
   std::span<std::byte, kScratchSize> scratch_{scratch_storage_};
 };
@@ -98,6 +110,9 @@ class Session {
   // Any thread: its client has it since before this host was rebooted, see SessionHistory.
   virtual bool survivor() const = 0;
   virtual bool own_client() const = 0;  // any thread: the client is one of ours
+  // Where the client is one of ours, tells it that something it has open here has changed, so that
+  // it looks. fabrics[0]'s loop, until release().
+  virtual void notify() = 0;
   // The handler's answer to on_session_closed: nothing of it refers to this session any more.
   virtual void release() = 0;
 };
@@ -121,6 +136,9 @@ struct PathInfo {
   fabric::DeviceName device;  // of RDMA
   std::uint32_t connections = 0;
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, inflight = 0;
+  std::uint64_t errors = 0;  // requests answered with an error
+  // I/O from arrival to answer: what of it was the backend's, and the rest.
+  LatencyCounts server{}, backend{};
 };
 struct SessionInfo {
   std::string name;
@@ -143,6 +161,13 @@ class Server {
   virtual void stop(std::function<void()> stopped) = 0;
   // A snapshot, gathered from all loops; `result` runs on fabrics[0]'s loop.
   virtual void list_sessions(std::function<void(std::vector<SessionInfo>)> result) = 0;
+  // Takes a path (its name as list_sessions() tells it), or all of a session, down in order, soon
+  // after; clients connect them again. False when there is none.
+  virtual bool disconnect(std::uint64_t session, const std::string& path) = 0;
+  // Sets counters of a path back to zero, never those of what is in flight. By the names that
+  // list_sessions() tells; false when there is no such path.
+  virtual bool reset_counters(const std::string& session, const std::string& path,
+                              CounterGroup group) = 0;
 };
 
 }  // namespace rnbd::rtrs::server

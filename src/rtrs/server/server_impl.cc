@@ -55,7 +55,7 @@ Result<std::unique_ptr<Server>> Server::create(std::span<fabric::Fabric* const> 
 ServerImpl::ServerImpl(std::span<fabric::Fabric* const> fabrics, RequestHandler& handler,
                        const ServerOptions& options)
     : fabrics_(fabrics.begin(), fabrics.end()), handler_(handler), options_(options) {
-  if (options.identity != wire::Extension{}) options_.identity.features |= wire::kFeatureFence;
+  if (options.identity != wire::Extension{}) options_.identity.features |= wire::kFeatureFence | wire::kFeatureNotice;
 }
 
 std::error_code ServerImpl::listen(const fabric::Address& address) {
@@ -188,6 +188,33 @@ void ServerImpl::list_sessions(std::function<void(std::vector<SessionInfo>)> res
   for (const auto& [uuid, session] : sessions_) infos.push_back(session->info());
   fabrics_.front()->loop().post(
       [result = std::move(result), infos = std::move(infos)] { result(infos); });
+}
+
+bool ServerImpl::reset_counters(const std::string& session, const std::string& path,
+                                CounterGroup group) {
+  bool found = false;
+  for (const auto& [uuid, of] : sessions_) {
+    if (of->name() != session) continue;
+    for (const auto& mine : of->paths()) {
+      if (mine->name() != path) continue;
+      found = true;
+      if (covers(group, CounterGroup::rdma)) mine->reset_counters();
+    }
+  }
+  return found;
+}
+
+bool ServerImpl::disconnect(std::uint64_t session, const std::string& path) {
+  bool found = false;
+  for (const auto& [uuid, of] : sessions_) {
+    if (of->id() != session) continue;
+    for (const auto& mine : of->paths()) {
+      if (!path.empty() && mine->name() != path) continue;
+      found = true;
+      mine->close(Errc::disconnected, true);
+    }
+  }
+  return found;
 }
 
 void ServerImpl::stop(std::function<void()> stopped) {

@@ -19,6 +19,9 @@ class ServerImpl final : public Server, private fabric::ListenHandler, private S
   std::vector<fabric::Address> listen_addresses() const override;
   void stop(std::function<void()> stopped) override;
   void list_sessions(std::function<void(std::vector<SessionInfo>)> result) override;
+  bool disconnect(std::uint64_t session, const std::string& path) override;
+  bool reset_counters(const std::string& session, const std::string& path,
+                      CounterGroup group) override;
 
  private:
   void on_connect_request(std::unique_ptr<fabric::IncomingConnection> incoming) override;
