@@ -45,6 +45,9 @@ rdma_wires() {
         "net.ipv6.conf.v$end.router_solicitations=0" "net.ipv6.conf.v$end.keep_addr_on_down=1"
       ip addr add "10.0.$wire.$((end % 2 + 1))/24" dev "v$end" noprefixroute
       ip addr add "fd00:0:0:$wire::$((end % 2 + 1))/64" dev "v$end" nodad noprefixroute
+      # Now, not when packets are to be dropped: it stops the interface for a moment, and what rdma_rxe cannot send breaks
+      # its queue pairs, the one for new connections too.
+      tc qdisc add dev "v$end" clsact
       ip link set "v$end" up
     done
   done
@@ -89,14 +92,11 @@ wire_mend() {
 # wire_swallow WIRE: everything that is sent there is lost and nobody is told; wire_deliver ends it.
 wire_swallow() {
   local end
-  for end in $((2 * $1)) $((2 * $1 + 1)); do
-    tc qdisc add dev "v$end" clsact
-    tc filter add dev "v$end" ingress matchall action drop
-  done
+  for end in $((2 * $1)) $((2 * $1 + 1)); do tc filter add dev "v$end" ingress matchall action drop; done
 }
 wire_deliver() {
-  tc qdisc del dev "v$((2 * $1))" clsact
-  tc qdisc del dev "v$((2 * $1 + 1))" clsact
+  tc filter del dev "v$((2 * $1))" ingress
+  tc filter del dev "v$((2 * $1 + 1))" ingress
 }
 rdma_active() { [[ $(rdma link show "$1/1") == *"state ACTIVE"* ]]; }
 # rdma_loop: one RDMA device, rxe0, with 10.0.0.1, 10.0.0.2, fd00::1 and fd00::2; it talks to itself without a wire.
@@ -115,6 +115,7 @@ rdma_loop() {
 rdma_guest() {
   ip addr add "10.0.0.$((ROLE + 1))/24" dev eth0
   ip addr add "fd00::$((ROLE + 1))/64" dev eth0 nodad
+  tc qdisc add dev eth0 clsact
   ip link set eth0 up mtu "${1:-4200}"
   rdma link add rxe0 type rxe netdev eth0
   wait_until 10 rdma_active rxe0
@@ -122,10 +123,9 @@ rdma_guest() {
 }
 # drop_every N INTERFACE: loses every Nth packet that arrives there, the same ones in every run; drop_nothing ends it.
 drop_every() {
-  tc qdisc add dev "$2" clsact
   tc filter add dev "$2" ingress matchall action gact ok random determ drop "$1"
 }
-drop_nothing() { tc qdisc del dev "$1" clsact; }
+drop_nothing() { tc filter del dev "$1" ingress; }
 # capture_start INTERFACE FILE: captures all RDMA packets from now on; capture_stop ends it.
 capture_start() {
   tcpdump --immediate-mode -B 65536 -U -i "$1" -w "$2" udp portrange 4791-4792 2>/tmp/tcpdump.log &
