@@ -3,11 +3,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdlib>
 
 namespace rnbd::daemon {
+namespace {
+
+constexpr const char* kSystemRuntimeDir = "/run/rnbd";
+
+}  // namespace
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
@@ -15,7 +21,7 @@ std::string environment(const char* name) {
 }
 
 std::string runtime_dir() {
-  if (geteuid() == 0) return "/run/rnbd";
+  if (geteuid() == 0) return kSystemRuntimeDir;
   if (std::string session = environment("XDG_RUNTIME_DIR"); session.starts_with('/'))
     return session + "/rnbd";
   return "/tmp/rnbd-" + std::to_string(geteuid());
@@ -23,6 +29,15 @@ std::string runtime_dir() {
 
 std::string default_client_socket() { return runtime_dir() + "/client.sock"; }
 std::string default_server_socket() { return runtime_dir() + "/server.sock"; }
+
+std::string state_directory(const std::string& configured, const std::string& admin_socket,
+                            const std::string& default_socket) {
+  if (!configured.empty()) return configured;
+  const std::string socket = admin_socket.empty() ? default_socket : admin_socket;
+  if (socket == default_socket && runtime_dir() == kSystemRuntimeDir) return "/var/lib/rnbd";
+  const std::size_t slash = socket.rfind('/');
+  return slash == std::string::npos ? "." : socket.substr(0, std::max<std::size_t>(slash, 1));
+}
 
 std::string default_config_file() {
   std::string named = environment("RNBD_CONFIG");

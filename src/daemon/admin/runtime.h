@@ -11,6 +11,10 @@ namespace rnbd::daemon {
 std::string runtime_dir();
 std::string default_client_socket();
 std::string default_server_socket();
+// Where a daemon keeps what outlives a reboot: as configured; else /var/lib/rnbd, or the directory
+// of the admin socket where that is another than usual.
+std::string state_directory(const std::string& configured, const std::string& admin_socket,
+                            const std::string& default_socket);
 // $RNBD_CONFIG, else /etc/rnbd/rnbd.toml.
 std::string default_config_file();
 std::string host_name();

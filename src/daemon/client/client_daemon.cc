@@ -15,6 +15,7 @@
 #include "daemon/client/manager.h"
 #include "daemon/link_watch.h"
 #include "daemon/reactors.h"
+#include "daemon/tree/fuse_view.h"
 
 namespace rnbd::daemon {
 namespace {
@@ -46,20 +47,27 @@ class ClientDaemon::Impl {
     if (auto opened = open_admin_socket(); !opened) return opened;
     const StateFile file(directory + "/client-state.json");
     const Inheritance inheritance = inherit(file);
+    PersistentMaps maps = remembered();
     Outcome<void> made;
     reactors_->on_home([&] {
       auto frontends = Frontends::start(*reactors_, config_, directory);
       if (!frontends) return void(made = tl::unexpected(frontends.error()));
       frontends_ = std::move(*frontends);
-      manager_ = std::make_unique<Manager>(*reactors_, config_, *frontends_, file);
+      manager_ = std::make_unique<Manager>(*reactors_, config_, *frontends_, file, std::move(maps));
       manager_->recover(inheritance.state, inheritance.devices);
+      manager_->restore();
+      attributes_ = std::make_unique<Attributes>(
+          [this](const AdminReply& reply) { reply(manager_->list()); },
+          [this](const AdminRequest& request, const AdminReply& reply) { answer(request, reply); });
       watch_links();
     });
+    if (made) show_attributes();
     return made;
   }
 
   ~Impl() {
     admin_.reset();
+    view_.reset();
     if (!reactors_) return;
     if (manager_ && config_.on_stop == "leave") leave_volumes();
     if (manager_) close_volumes();
@@ -69,6 +77,7 @@ class ClientDaemon::Impl {
     reactors_->home().post([this, gone] {
       links_.reset();
       manager_.reset();
+      attributes_.reset();
       frontends_.reset();
       gone->set_value();
     });
@@ -93,6 +102,17 @@ class ClientDaemon::Impl {
     return {std::move(*state), devices ? *devices : std::vector<ublk::ListedDevice>{}};
   }
 
+  // What was mapped when the machine went down, or this daemon.
+  PersistentMaps remembered() const {
+    const std::string directory =
+        state_directory(config_.state_dir, config_.admin_socket, default_client_socket());
+    if (auto error = make_directory(directory, 0700))
+      log_warning("cannot make {}: {}", directory, error.message());
+    PersistentMaps maps(directory + "/client-maps.json");
+    if (auto loaded = maps.load(); !loaded) log_error("{}", loaded.error().text());
+    return maps;
+  }
+
   Outcome<void> open_admin_socket() {
     auto admin = AdminServer::create(
         {.path = admin_path_, .group = config_.admin_group},
@@ -113,6 +133,16 @@ class ClientDaemon::Impl {
          to_errno(admin.error())});
   }
 
+  void show_attributes() {
+    view_ =
+        show_tree(config_.tree, admin_path_ == default_client_socket(), default_server_socket(),
+                  {.group = config_.admin_group,
+                   .own = Side::client,
+                   .on_home = [this](std::function<void(Attributes&)> call) {
+                     reactors_->home().post([this, call = std::move(call)] { call(*attributes_); });
+                   }});
+  }
+
   // Without it lost links are noticed by their silence only.
   void watch_links() {
     auto links = LinkWatch::start(reactors_->home(), [this](const auto& local, bool up) {
@@ -131,9 +161,10 @@ class ClientDaemon::Impl {
       response.error = Problem{ProblemCode::busy, "the daemon is starting", "try again", EAGAIN};
       return reply(response);
     }
+    if (Attributes::is_for(request.command)) return attributes_->handle(request, reply);
     switch (request.command) {
       case AdminCommand::map:
-        return manager_->map(request.map, request.exclusive, reply);
+        return manager_->map(request.map, request.exclusive, request.once, reply);
       case AdminCommand::unmap:
         return manager_->unmap(request.target, request.session, request.force, reply);
       case AdminCommand::add_path:
@@ -194,6 +225,8 @@ class ClientDaemon::Impl {
   std::unique_ptr<Frontends> frontends_;
   std::unique_ptr<Manager> manager_;
   std::unique_ptr<LinkWatch> links_;
+  std::unique_ptr<Attributes> attributes_;
+  std::unique_ptr<FuseView> view_;
   std::string admin_path_;
   std::unique_ptr<AdminServer> admin_;
 };

@@ -16,11 +16,12 @@
 namespace rnbd::daemon {
 
 Manager::Manager(Reactors& reactors, const ClientConfig& config, Frontends& frontends,
-                 StateFile file)
+                 StateFile file, PersistentMaps maps)
     : reactors_(reactors),
       config_(config),
       frontends_(frontends),
       file_(std::move(file)),
+      maps_(std::move(maps)),
       resolver_(std::make_unique<Worker>()),
       names_timer_(Timer::of<&Manager::look_for_moved_hosts>(reactors.home(), this)) {}
 
@@ -42,7 +43,8 @@ void Manager::unmap(const std::string& target, const std::string& session, bool 
     if (force && mapping.device != nullptr) mapping.session->client->fail_device(*mapping.device);
     return reply(failure({ProblemCode::busy, who + "it is being unmapped already", "", EALREADY}));
   }
-  if (mapping.state != State::ready && mapping.recovering && force)
+  // What no predecessor left a device of is in nobody's use.
+  if (mapping.state != State::ready && mapping.recovering && (force || !mapping.ublk_id))
     return abandon_recovery(mapping, reply);
   if (mapping.state != State::ready)
     return reply(failure({ProblemCode::busy, who + "it is still being mapped", "", EBUSY}));
@@ -78,6 +80,7 @@ void Manager::leave(Mapping& mapping, bool force, const ManagerReply& reply) {
     mapping.device->set_watcher(nullptr);
     close_device(mapping, [this, &mapping, view, reply] {
       log_info("<{}@{}> unmapped", printable(view.volume), printable(view.session));
+      forget(mapping);
       remove(mapping);
       AdminResponse response;
       response.devices.push_back(view);

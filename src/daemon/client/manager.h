@@ -12,6 +12,7 @@
 #include "base/random.h"
 #include "daemon/admin/protocol.h"
 #include "daemon/client/frontends.h"
+#include "daemon/client/persistent_maps.h"
 #include "daemon/client/state_file.h"
 #include "daemon/reactors.h"
 #include "daemon/worker.h"
@@ -24,16 +25,21 @@ using ManagerReply = std::function<void(AdminResponse)>;
 
 class Manager final {
  public:
-  // What a successor must know goes to `file`, before a request that could outlive us is sent.
-  Manager(Reactors& reactors, const ClientConfig& config, Frontends& frontends, StateFile file);
+  // What a successor must know goes to `file`, before a request that could outlive us is sent; what
+  // is to be mapped after a reboot to `maps`.
+  Manager(Reactors& reactors, const ClientConfig& config, Frontends& frontends, StateFile file,
+          PersistentMaps maps);
   ~Manager();  // after close_all() has called back
 
   // Takes over from a predecessor that died: its sessions, in its name, so that their servers know
   // that nothing of it runs any more; then its volumes, and those of `devices` (all ublk devices of
   // this machine) that are theirs. Goes on until it succeeds or the volume is unmapped.
   void recover(SavedState state, const std::vector<ublk::ListedDevice>& devices);
-  // Maps, or finds it mapped already. The answer's devices hold the one device.
-  void map(MapRequest request, bool exclusive, ManagerReply reply);
+  // Then: maps what is remembered and not there yet, each until it succeeds or is unmapped.
+  void restore();
+  // Maps, or finds it mapped already. The answer's devices hold the one device. `once`: it is not
+  // remembered for the next boot.
+  void map(MapRequest request, bool exclusive, bool once, ManagerReply reply);
   // `target`: rnbd0, its node, links, loop device or file, or the volume's name (then `session` may
   // narrow it down). In use and not `force`: busy, with the users named.
   void unmap(const std::string& target, const std::string& session, bool force,
@@ -82,6 +88,11 @@ class Manager final {
   void abandon_recovery(Mapping& mapping, const ManagerReply& reply);
   SavedState state_to_save() const;
   void save();
+  void remember(const Mapping& mapping);
+  void remember(const Session& session);
+  std::vector<PathSpec> paths_of(const Session& session) const;
+  void forget(const Mapping& mapping);
+  Duration retry_delay(Mapping& mapping) const;
   void on_timeout(Mapping& mapping);
 
   void leave(Mapping& mapping, bool force, const ManagerReply& reply);
@@ -117,6 +128,7 @@ class Manager final {
   Frontends& frontends_;
   const StateFile file_;
   bool save_failed_ = false;  // and was told
+  PersistentMaps maps_;
   SystemRandom random_;
   std::map<std::string, std::unique_ptr<Session>> sessions_;
   Mappings mappings_;

@@ -62,7 +62,7 @@ Outcome<void> add_paths(const MapRequest& request, std::vector<fabric::PathAddre
 
 }  // namespace
 
-void Manager::map(MapRequest request, bool exclusive, ManagerReply reply) {
+void Manager::map(MapRequest request, bool exclusive, bool once, ManagerReply reply) {
   if (on_empty_)
     return reply(
         failure(refused(request, ProblemCode::busy, "the daemon is ending", "", ESHUTDOWN)));
@@ -81,6 +81,15 @@ void Manager::map(MapRequest request, bool exclusive, ManagerReply reply) {
           request, ProblemCode::busy,
           fmt::format("it is mapped already, with access_mode={}", there->request.access_mode),
           "unmap it first", EEXIST)));
+    if (there->once && !once) {
+      there->once = false;
+      if (there->state == State::ready) remember(*there);
+      save();
+    }
+    if (there->recovering && !there->trouble.empty())
+      return reply(failure(refused(request, ProblemCode::busy,
+                                   "the daemon is at it since it started: " + there->trouble,
+                                   "it goes on trying until it is unmapped", EALREADY)));
     if (there->state != State::ready) return there->waiting.push_back(std::move(reply));
     AdminResponse response;
     response.already = true;
@@ -91,6 +100,7 @@ void Manager::map(MapRequest request, bool exclusive, ManagerReply reply) {
   mapping->number = lowest_free_number();
   while (mapping->ublk_tag == 0) mapping->ublk_tag = random_.next();
   mapping->request = std::move(request);
+  mapping->once = once;
   mapping->waiting.push_back(std::move(reply));
   mapping->timeout.arm_after(config_.map_timeout);
   mappings_.push_back(std::move(mapping));
@@ -98,8 +108,9 @@ void Manager::map(MapRequest request, bool exclusive, ManagerReply reply) {
 }
 
 void Manager::start(Mapping& mapping) {
-  log_info("<{}@{}> mapping, access_mode={}", printable(mapping.request.device_path),
-           printable(mapping.request.session), mapping.request.access_mode);
+  if (mapping.retries == 0)
+    log_info("<{}@{}> mapping, access_mode={}", printable(mapping.request.device_path),
+             printable(mapping.request.session), mapping.request.access_mode);
   if (sessions_.contains(mapping.request.session)) return join_session(mapping);
   if (inherited_.contains(mapping.request.session)) return join_session(mapping);
   if (mapping.request.paths.empty())
@@ -185,6 +196,11 @@ Outcome<Manager::Session*> Manager::create_session(const Mapping& mapping) {
       options.session.paths.push_back(path.address);
     inherited_.erase(inherited);
   }
+  session->policy_set = session->policy_set || mapping.policy;
+  session->attempts_set = session->attempts_set || mapping.max_reconnect_attempts;
+  options.session.policy = mapping.policy.value_or(options.session.policy);
+  options.session.max_reconnect_attempts =
+      mapping.max_reconnect_attempts.value_or(options.session.max_reconnect_attempts);
   if (options.session.paths.empty())
     if (auto added = add_paths(request, options.session.paths); !added)
       return tl::unexpected(added.error());
@@ -238,10 +254,8 @@ void Manager::opened(Mapping& mapping,
     return next_alternative(mapping);
   }
   if (!result) {
-    const Problem why =
-        map_problem(mapping.request, result.error(), config_.connect_timeout, reactors_.rdma());
-    if (!recover_later(mapping, why)) give_up(mapping, why);
-    return;
+    return give_up(mapping, map_problem(mapping.request, result.error(), config_.connect_timeout,
+                                        reactors_.rdma()));
   }
   mapping.device = *result;
   if (mapping.abandoned) return leave(mapping, true, nullptr);
@@ -262,14 +276,14 @@ void Manager::opened(Mapping& mapping,
 void Manager::appeared(Mapping& mapping, Outcome<Presence> presence) {
   if (!presence) {
     Problem why = presence.error();
-    return close_device(mapping, [this, &mapping, why] {
-      if (!recover_later(mapping, why)) give_up(mapping, why);
-    });
+    return close_device(mapping, [this, &mapping, why] { give_up(mapping, why); });
   }
   mapping.presence = std::move(*presence);
   mapping.state = State::ready;
   mapping.recovering = false;
+  mapping.trouble.clear();
   take_number_of_node(mapping);
+  remember(mapping);
   mapping.timeout.disarm();
   mapping.device->set_watcher(&mapping);
   if (mapping.abandoned) return leave(mapping, true, nullptr);
@@ -300,6 +314,7 @@ void Manager::take_number_of_node(Mapping& mapping) {
 
 // The mapping came to nothing: tells who waits, and lets go of the session if nobody else has it.
 void Manager::give_up(Mapping& mapping, Problem why) {
+  if (recover_later(mapping, why)) return;
   if (!mapping.abandoned) log_error("{}", why.text());
   auto waiting = std::exchange(mapping.waiting, {});
   remove(mapping);

@@ -183,6 +183,7 @@ void Manager::path_added(Session& session, const fabric::PathAddress& address) {
     auto spec = parse_path_spec(text, address.destination.port());
     if (spec) mapping->request.paths.push_back(*spec);
   }
+  remember(session);
   save();
 }
 
@@ -196,6 +197,7 @@ void Manager::path_removed(Session& session, const fabric::PathAddress& address)
     std::erase_if(mapping->request.paths,
                   [&](const PathSpec& path) { return means(path, address); });
   }
+  remember(session);
   save();
 }
 

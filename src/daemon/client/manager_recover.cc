@@ -13,7 +13,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr Duration kRetryInterval = 2s;
 constexpr Duration kDiscardLimit = 10s;
 
 }  // namespace
@@ -39,7 +38,8 @@ SavedState Manager::state_to_save() const {
     state.mappings.push_back({.request = mapping->request,
                               .number = mapping->number,
                               .ublk_tag = mapping->ublk_tag,
-                              .hold = mapping->hold});
+                              .hold = mapping->hold,
+                              .once = mapping->once});
   }
   return state;
 }
@@ -62,6 +62,7 @@ void Manager::recover(SavedState state, const std::vector<ublk::ListedDevice>& d
     mapping->number = saved.number;
     mapping->ublk_tag = saved.ublk_tag;
     mapping->hold = saved.hold;
+    mapping->once = saved.once;
     mapping->recovering = true;
     const auto left = std::find_if(devices.begin(), devices.end(), [&](const auto& device) {
       return device.tag != 0 && device.tag == saved.ublk_tag;
@@ -90,18 +91,22 @@ void Manager::recover(SavedState state, const std::vector<ublk::ListedDevice>& d
 bool Manager::recover_later(Mapping& mapping, const Problem& why) {
   if (!mapping.recovering || mapping.abandoned || on_empty_) return false;
   if (why.text() != mapping.trouble)
-    log_warning("{}; trying again until it is unmapped by force", why.text());
+    log_warning("{}; trying again until it is unmapped{}", why.text(),
+                mapping.ublk_id ? " by force" : "");
   mapping.trouble = why.text();
   release_session(mapping);
   mapping.state = State::resolving;
-  mapping.retry.arm_after(kRetryInterval);
+  if (!mapping.asked.empty()) mapping.request.paths = std::exchange(mapping.asked, {});
+  mapping.retry.arm_after(retry_delay(mapping));
   save();
+  for (const ManagerReply& reply : std::exchange(mapping.waiting, {})) reply(failure(why));
   return true;
 }
 
 void Manager::abandon_recovery(Mapping& mapping, const ManagerReply& reply) {
   log_warning("<{}@{}> given up before it was taken over", printable(mapping.request.device_path),
               printable(mapping.request.session));
+  forget(mapping);
   mapping.recovering = false;
   mapping.retry.disarm();
   if (mapping.ublk_id)

@@ -69,6 +69,7 @@ void Manager::set_on_device(const std::string& target, const Setting& setting, b
   } else {
     device.set_hold_timeout(hold->timeout);
     mapping.hold = hold->timeout;
+    remember(mapping);
   }
   save();
   AdminResponse response;
@@ -114,6 +115,7 @@ void Manager::set_on_session(const std::string& target, const std::vector<Settin
   session.attempts_set = attempts_set;
   session.client->session()->set_policy(policy);
   session.client->session()->set_max_reconnect_attempts(attempts);
+  remember(session);
   save();
   AdminResponse response;
   response.sessions.push_back(view_of(session));

@@ -46,7 +46,12 @@ struct Manager::Mapping final : block::DeviceWatcher {
   std::uint64_t ublk_tag = 0;            // of its ublk device, should it get one
   std::optional<std::uint32_t> ublk_id;  // left by a predecessor, to be taken over
   bool recovering = false;
-  std::string trouble;  // why recovering takes so long, as last told
+  bool once = false;  // not remembered for the next boot
+  // Of its session, should it open one: as they were set before the reboot.
+  std::optional<rtrs::PathPolicy> policy;
+  std::optional<int> max_reconnect_attempts;
+  unsigned retries = 0;  // of recovering, so far
+  std::string trouble;   // why recovering takes so long, as last told
   Session* session = nullptr;
   client::RemoteDevice* device = nullptr;
   std::optional<Duration> hold;  // set at run time: a successor keeps it

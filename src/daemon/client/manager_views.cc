@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "daemon/admin/stages.h"
 #include "daemon/client/live_settings.h"
 #include "daemon/client/manager_state.h"
 
@@ -15,6 +16,42 @@ std::uint64_t microseconds(Duration time) {
   return static_cast<std::uint64_t>(std::max(time, Duration{}).count() / 1000);
 }
 
+// What a connection showed; nothing without one.
+std::string text_of(const fabric::Address& address) {
+  return address.empty() ? "" : address.to_string();
+}
+
+PathView path_view(const rtrs::client::PathInfo& path) {
+  PathView view;
+  view.name = path.name;
+  view.destination = path.address.destination.to_string();
+  view.port = path.address.destination.port();
+  view.state = rtrs::client::path_state_name(path.state);
+  view.fabric = path.fabric;
+  view.device = to_text(path.device);
+  const bool up = path.state == rtrs::client::PathState::connected;
+  if (!up && path.last_error) view.error = path.last_error.message();
+  view.fenced = path.fenced;
+  view.slow = path.slow;
+  view.latency_us = microseconds(path.latency);
+  view.latency_ns = static_cast<std::uint64_t>(std::max(path.latency, Duration{}).count());
+  view.source_address = text_of(path.connected.source);
+  view.destination_address = text_of(path.connected.destination);
+  view.reads = path.reads;
+  view.read_bytes = path.read_bytes;
+  view.writes = path.writes;
+  view.write_bytes = path.write_bytes;
+  view.inflight = path.inflight;
+  view.failed_over = path.failed_over;
+  view.errors = path.errors;
+  view.reconnects = path.reconnects;
+  view.reconnect_failures = path.reconnect_failures;
+  view.migrated_from = path.migrated_from;
+  view.migrated_to = path.migrated_to;
+  view.stages = {stage_view("wire", path.wire)};
+  return view;
+}
+
 }  // namespace
 
 DeviceView Manager::view_of(const Mapping& mapping) const {
@@ -23,6 +60,7 @@ DeviceView Manager::view_of(const Mapping& mapping) const {
   view.volume = mapping.request.device_path;
   view.session = mapping.request.session;
   view.access_mode = mapping.request.access_mode;
+  view.nr_poll_queues = mapping.request.nr_poll_queues;
   view.state = mapping.state == State::leaving ? "unmapped" : "init";
   const Presence& presence = mapping.presence;
   view.node = presence.number_link().empty() ? presence.block_device() : presence.number_link();
@@ -31,6 +69,8 @@ DeviceView Manager::view_of(const Mapping& mapping) const {
   if (mapping.state == State::ready) view.frontend = presence.frontend();
   view.file = frontends_.file_path(mapping.presence);
   view.nbd = frontends_.nbd_uri(mapping.presence);
+  view.once = mapping.once;
+  view.error = mapping.trouble;
   if (mapping.device == nullptr) return view;
   if (mapping.state == State::ready)
     view.state = client::device_state_name(mapping.device->state());
@@ -38,6 +78,7 @@ DeviceView Manager::view_of(const Mapping& mapping) const {
   block::Limits limits = mapping.device->limits();
   view.size = limits.size;
   view.logical_block_size = limits.logical_block_size;
+  view.physical_block_size = limits.physical_block_size;
   view.users = mapping.state == State::ready ? frontends_.user_count(mapping.presence) : 0;
   client::DeviceCounters counters = mapping.device->counters();
   view.reads = counters.reads;
@@ -50,6 +91,7 @@ DeviceView Manager::view_of(const Mapping& mapping) const {
   view.held = counters.held;
   view.hold_us = microseconds(mapping.device->hold_timeout());
   view.waiting_us = microseconds(mapping.device->waiting());
+  view.stages = {stage_view("queue", counters.queue), stage_view("wire", counters.wire)};
   return view;
 }
 
@@ -65,29 +107,16 @@ SessionView Manager::view_of(const Session& session) const {
   view.queue_depth = rtrs->limits().queue_depth;
   view.max_io_size = rtrs->limits().max_io_size;
   bool connected = false;
+  LatencyCounts queue{}, wire{};
   for (const rtrs::client::PathInfo& path : rtrs->paths()) {
-    PathView& p = view.paths.emplace_back();
-    p.number = static_cast<std::uint32_t>(view.paths.size());
-    p.name = path.name;
-    p.destination = path.address.destination.to_string();
-    p.port = path.address.destination.port();
-    p.state = rtrs::client::path_state_name(path.state);
-    p.fabric = path.fabric;
-    p.device = to_text(path.device);
-    bool up = path.state == rtrs::client::PathState::connected;
-    if (!up && path.last_error) p.error = path.last_error.message();
-    p.fenced = path.fenced;
-    p.slow = path.slow;
-    p.latency_us = microseconds(path.latency);
-    p.reads = path.reads;
-    p.read_bytes = path.read_bytes;
-    p.writes = path.writes;
-    p.write_bytes = path.write_bytes;
-    p.inflight = path.inflight;
-    p.reconnects = path.reconnects;
-    p.reconnect_failures = path.reconnect_failures;
-    connected = connected || up;
+    view.paths.push_back(path_view(path));
+    view.paths.back().number = static_cast<std::uint32_t>(view.paths.size());
+    wire += path.wire;
+    connected = connected || path.state == rtrs::client::PathState::connected;
   }
+  for (const client::RemoteDevice* device : session.client->devices())
+    queue += device->counters().queue;
+  view.stages = {stage_view("queue", queue), stage_view("wire", wire)};
   if (connected)
     view.state = "connected";
   else if (view.queue_depth != 0 && !session.closing)

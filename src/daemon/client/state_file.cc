@@ -41,6 +41,7 @@ struct MappingRecord {
   std::string hold{};
   unsigned number = 0;
   std::uint64_t ublk_tag = 0;
+  bool once = false;
 };
 struct StateRecord {
   unsigned version = 0;
@@ -78,6 +79,7 @@ static void fields(Io& io, MappingRecord& v) {
   io.field("hold", v.hold);
   io.field("number", v.number);
   io.field("ublk_tag", v.ublk_tag);
+  io.field("once", v.once);
 }
 template <class Io>
 static void fields(Io& io, StateRecord& v) {
@@ -154,7 +156,8 @@ std::string encode_state(const SavedState& state) {
                                .frontend = mapping.request.frontend,
                                .hold = mapping.hold ? hold_text(*mapping.hold) : "",
                                .number = mapping.number,
-                               .ublk_tag = mapping.ublk_tag});
+                               .ublk_tag = mapping.ublk_tag,
+                               .once = mapping.once});
   return JsonWriter::write(record).dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
@@ -185,8 +188,11 @@ Outcome<SavedState> parse_state(std::string_view text, int cpus) {
       if (!parsed || parsed->fail_now) return damaged("a mapping's hold is none");
       hold = parsed->timeout;
     }
-    state.mappings.push_back(
-        {.request = std::move(*request), .number = m.number, .ublk_tag = m.ublk_tag, .hold = hold});
+    state.mappings.push_back({.request = std::move(*request),
+                              .number = m.number,
+                              .ublk_tag = m.ublk_tag,
+                              .hold = hold,
+                              .once = m.once});
   }
   return state;
 }

@@ -19,6 +19,7 @@ struct SavedMapping {
   unsigned number = 0;             // N of rnbdN
   std::uint64_t ublk_tag = 0;      // of its ublk device, if it has one
   std::optional<Duration> hold{};  // where it was set at run time
+  bool once = false;               // not remembered for the next boot
 };
 
 // A path that was given by a host's name, and where that host was.

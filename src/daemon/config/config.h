@@ -92,6 +92,7 @@ struct ClientConfig {
   Duration backend_patience = std::chrono::seconds(60);
   Duration packet_lifetime = std::chrono::seconds(1);
   std::string lock_memory = "auto";  // auto, on, off
+  std::string state_dir{};
   std::string admin_socket{};
   std::string admin_group{};
   TreeConfig tree;

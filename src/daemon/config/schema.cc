@@ -177,6 +177,10 @@ Section client_section(ClientConfig& client) {
        "keep the daemon in memory, so that it serves a full machine too: auto: as root where the "
        "limit allows it",
        Choice{&client.lock_memory, {"auto", "on", "off"}}},
+      {"state_dir",
+       "remembers what is mapped, to map it again after a reboot; empty: /var/lib/rnbd, or the "
+       "directory of the admin socket where that is another than usual",
+       Text{&client.state_dir}},
       {"admin_socket",
        "socket for the rnbd command; empty: /run/rnbd/client.sock, or one in $XDG_RUNTIME_DIR/rnbd",
        Text{&client.admin_socket}},

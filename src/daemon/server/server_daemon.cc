@@ -14,6 +14,7 @@
 #include "daemon/server/export_opener.h"
 #include "daemon/server/server_admin.h"
 #include "daemon/server/session_history.h"
+#include "daemon/tree/fuse_view.h"
 #include "rnbd/server/exports.h"
 #include "rtrs/server/server.h"
 
@@ -68,11 +69,14 @@ class ServerDaemon::Impl {
     Outcome<void> served;
     reactors_->on_home([&] { served = serve(); });
     if (!served) return served;
-    return open_admin_socket();
+    if (auto opened = open_admin_socket(); !opened) return opened;
+    show_attributes();
+    return {};
   }
 
   ~Impl() {
     admin_.reset();
+    view_.reset();
     if (!reactors_) return;
     if (server_) stop_server();
     reactors_->on_home([this] {
@@ -104,14 +108,8 @@ class ServerDaemon::Impl {
     return {};
   }
 
-  // Beside the admin socket where that is not where it usually is; else where it outlives a reboot.
   std::string state_dir() const {
-    if (!config_.state_dir.empty()) return config_.state_dir;
-    if (config_.admin_socket.empty() && runtime_dir() == "/run/rnbd") return "/var/lib/rnbd";
-    const std::string& socket =
-        config_.admin_socket.empty() ? default_server_socket() : config_.admin_socket;
-    const std::string directory = std::filesystem::path(socket).parent_path();
-    return directory.empty() ? "." : directory;
+    return state_directory(config_.state_dir, config_.admin_socket, default_server_socket());
   }
 
   Outcome<void> serve() {
@@ -204,6 +202,16 @@ class ServerDaemon::Impl {
          taken ? "another rnbd-server runs; give this one its own --socket" : "", to_errno(error)});
   }
 
+  void show_attributes() {
+    view_ = show_tree(config_.tree, admin_path_ == default_server_socket(), default_client_socket(),
+                      {.group = config_.admin_group,
+                       .own = Side::server,
+                       .on_home = [this](std::function<void(Attributes&)> call) {
+                         reactors_->home().post(
+                             [this, call = std::move(call)] { call(requests_->attributes()); });
+                       }});
+  }
+
   void stop_server() {
     auto stopped =
         std::make_shared<std::promise<void>>();  // outlives this call if the server is late
@@ -223,6 +231,7 @@ class ServerDaemon::Impl {
   std::unique_ptr<rtrs::server::Server> server_;
   std::vector<std::string> listening_;
   std::unique_ptr<ServerAdmin> requests_;
+  std::unique_ptr<FuseView> view_;
   std::string admin_path_;
   std::unique_ptr<AdminServer> admin_;
 };
