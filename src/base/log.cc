@@ -5,6 +5,10 @@
 
 #include <atomic>
 #include <memory>
+#include <vector>
+
+#include "base/journal.h"
+#include "base/log_sink.h"
 
 namespace rnbd {
 namespace {
@@ -43,10 +47,36 @@ std::shared_ptr<spdlog::logger>& logger() {
   return instance;
 }
 
+struct JournalSink {
+  std::optional<Journal> journal;
+  std::string program;
+};
+
+JournalSink& journal_sink() {
+  static JournalSink instance;
+  return instance;
+}
+
+const char* journal_priority(LogLevel level) {  // as syslog(3) counts
+  switch (level) {
+    case LogLevel::debug:
+      return "7";
+    case LogLevel::warning:
+      return "4";
+    case LogLevel::error:
+      return "3";
+    case LogLevel::info:
+    case LogLevel::off:
+      return "6";
+  }
+  return "6";
+}
+
 }  // namespace
 
 void set_log_options(const LogOptions& options) {
   logger() = make_logger(options.program);
+  journal_sink() = {Journal::of_this_process(), options.program};
   g_level.store(options.level, std::memory_order_relaxed);
 }
 
@@ -55,7 +85,19 @@ bool log_enabled(LogLevel level) noexcept {
 }
 
 void log_line(LogLevel level, fmt::string_view format, fmt::format_args args) {
-  logger()->log(to_spdlog(level), fmt::vformat(format, args));
+  log_entry(level, fmt::vformat(format, args));
+}
+
+void log_entry(LogLevel level, std::string_view text, std::span<const JournalField> fields) {
+  const JournalSink& sink = journal_sink();
+  if (sink.journal) {
+    std::vector<JournalField> entry{{"MESSAGE", text},
+                                    {"PRIORITY", journal_priority(level)},
+                                    {"SYSLOG_IDENTIFIER", sink.program}};
+    entry.insert(entry.end(), fields.begin(), fields.end());
+    if (sink.journal->send(entry)) return;
+  }
+  logger()->log(to_spdlog(level), text);
 }
 
 std::string printable(std::string_view text, std::size_t most) {
