@@ -62,12 +62,12 @@ TEST(EventLimit, SaysAFewThenCountsAndTellsTheCountOnce) {
 TEST(EventLimit, ManyDifferentOnesTakeNoMoreRoomThanAFew) {
   EventLimit limit;
   std::size_t told = 0;
-  for (int i = 0; i < 100000; ++i) {
+  for (int i = 0; i < 2000; ++i) {
     const std::string key = "key " + std::to_string(i);
     told += limit.over(TimePoint{}).size();
     for (std::uint32_t n = 0; n <= EventLimit::kSaidMost; ++n) limit.may_say(key, TimePoint{});
   }
-  EXPECT_GE(told, 100000 - EventLimit::kKeysMost);
+  EXPECT_GE(told, 2000 - EventLimit::kKeysMost);
 }
 
 TEST(EventSubscription, HearsWhatTheLogIsTooQuietFor) {
