@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "base/log.h"
+#include "base/event.h"
 
 namespace rnbd::client {
 namespace {
@@ -165,7 +165,11 @@ void ClientImpl::on_session_connected() {
   ++connect_count_;
   if (!std::exchange(lanes_attached_, true)) attach_lanes();
   if (const std::error_code error = check_session(session_->limits())) {
-    log_error("session {}: {}", printable(options_.session.name), error.message());
+    log_event({.name = "session_unusable",
+               .level = LogLevel::error,
+               .session = options_.session.name,
+               .error = error},
+              "the session cannot be used: {}", error.message());
     each_device([&](RemoteDeviceImpl& device) {
       device.state() == DeviceState::init ? device.on_session_lost(Stage::handshake, error)
                                           : device.fail(error);
@@ -241,6 +245,10 @@ void ClientImpl::on_session_fenced() {
   if (link_ == Link::fencing || link_ == Link::greeting) go_on();
 }
 
+void ClientImpl::on_session_notice() {
+  each_device([](RemoteDeviceImpl& device) { device.on_session_notice(); });
+}
+
 void ClientImpl::greet() {
   calls_.session_info(session_->service_lane(),
                       [this, connect_count = connect_count_](Result<std::uint8_t> version) {
@@ -261,13 +269,18 @@ void ClientImpl::on_greeted(std::uint64_t connect_count, Result<std::uint8_t> ve
     });
   }
   link_ = Link::ready;
+  log_event({.name = "session_connected", .session = options_.session.name}, "connected");
   each_device([](RemoteDeviceImpl& device) { device.on_session_ready(); });
 }
 
 void ClientImpl::on_session_disconnected(std::error_code why) {
   link_ = Link::away;
   packets_timer_.disarm();
-  log_warning("session {}: disconnected: {}", printable(options_.session.name), why.message());
+  log_event({.name = "session_disconnected",
+             .level = LogLevel::warning,
+             .session = options_.session.name,
+             .error = why},
+            "disconnected: {}", why.message());
   each_device([&](RemoteDeviceImpl& device) { device.on_session_lost(Stage::handshake, why); });
 }
 

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "base/mutation.h"
 
 namespace rnbd::client {
 namespace {
 
-constexpr Duration kRetryDelay = std::chrono::milliseconds(200);
 constexpr Duration kRetryDelayMax = std::chrono::seconds(5);
 constexpr Duration kOpenPatience = std::chrono::seconds(30);  // a server may have to wake a disk
 // Twice the time a frame may live in the network, after a path died beside others that live on.
@@ -94,6 +94,18 @@ DeviceCounters RemoteDeviceImpl::sums() const {
 
 // ---- states ----
 
+void RemoteDeviceImpl::tell(const char* event, LogLevel level, std::error_code error,
+                            std::string_view what) const {
+  const bool waited = state_ == DeviceState::closed;
+  log_event({.name = event,
+             .level = level,
+             .volume = options_.path,
+             .session = host_.session_options().name,
+             .error = error,
+             .since = waited ? host_.home().now() - lost_at_ : Duration{-1}},
+            "{}", what);
+}
+
 void RemoteDeviceImpl::move_to(DeviceState next) {
   RNBD_ASSERT(may_move(state_, next));
   log_debug("<{}>: {} -> {}", printable(name_), device_state_name(state_), device_state_name(next));
@@ -132,7 +144,7 @@ void RemoteDeviceImpl::tell_lanes(std::function<void(LaneDevice&)> tell,
 void RemoteDeviceImpl::on_session_ready() {
   retry_delay_ = kRetryDelay;
   old_id_.reset();
-  if (state_ == DeviceState::init || state_ == DeviceState::closed) recover();
+  if (state_ == DeviceState::init || state_ == DeviceState::closed) reopen();
 }
 
 void RemoteDeviceImpl::on_session_lost(Stage stage, std::error_code why) {
@@ -142,7 +154,9 @@ void RemoteDeviceImpl::on_session_lost(Stage stage, std::error_code why) {
   if (state_ == DeviceState::init) return open_failed(opening_ ? Stage::open : stage, why);
   if (state_ == DeviceState::unmapped) return unmap_next();
   if (state_ == DeviceState::failed) return;
+  if (reviving_) return fail(from_errno(ECONNABORTED));
   last_error_ = why;
+  tell_awaiting(from_errno(ECONNABORTED));
   if (state_ == DeviceState::closed) return retry_timer_.disarm();
   move_to(DeviceState::closed);
   tell_lanes([](LaneDevice& part) { part.shut(); }, nullptr);
@@ -177,35 +191,45 @@ void RemoteDeviceImpl::run_dry(std::function<void()> then) {
 // A lane had a message come back with its fate unknown, or the server no longer knows the device.
 void RemoteDeviceImpl::on_lost(std::uint32_t generation) {
   if (generation != generation_ || state_ != DeviceState::open) return;
-  log_warning("<{}>: lost on the server, opening it anew", printable(name_));
+  tell("volume_lost", LogLevel::warning, {}, "lost on the server, opening it anew");
   move_to(DeviceState::closed);
   fence_first_ = true;
   retry_delay_ = kRetryDelay;
   run_dry([&host = host_, serial = serial_] {
     RemoteDeviceImpl* self = host.find_device(serial);
-    if (self != nullptr && self->state_ == DeviceState::closed && host.ready_session() != nullptr)
-      self->recover();
+    if (self == nullptr || self->state_ != DeviceState::closed || host.ready_session() == nullptr)
+      return;
+    self->need_fence();
+    self->reopen();
   });
+}
+
+// Nothing is under way. What the server refused, or what was never sent, needs no fence.
+void RemoteDeviceImpl::need_fence() {
+  fence_first_ = fence_first_ && std::any_of(lanes_.begin(), lanes_.end(),
+                                             [](const auto& part) { return part->unknown; });
 }
 
 void RemoteDeviceImpl::on_id_lost() {
   device_id_.reset();
   fence_first_ = false;
   if (state_ != DeviceState::open) return;
-  log_warning("<{}>: closed on the server, opening it anew", printable(name_));
+  tell("volume_lost", LogLevel::warning, {}, "closed on the server, opening it anew");
   move_to(DeviceState::closed);
   tell_lanes([](LaneDevice& part) { part.shut(); }, nullptr);
   retry_delay_ = kRetryDelay;
-  recover();
+  reopen();
 }
 
 void RemoteDeviceImpl::fail(std::error_code why) {
   if (state_ == DeviceState::init) return open_failed(Stage::open, why);
   if (state_ == DeviceState::failed || state_ == DeviceState::unmapped) return;
-  log_error("<{}>: failed: {}", printable(name_), why.message());
+  tell("volume_failed", LogLevel::error, why, fmt::format("failed: {}", why.message()));
   last_error_ = why;
   move_to(DeviceState::failed);
   tell_lanes([](LaneDevice& part) { part.fail(); }, nullptr);
+  reviving_ = false;
+  tell_awaiting(why);
 }
 
 void RemoteDeviceImpl::on_hold_expired() {
@@ -214,7 +238,7 @@ void RemoteDeviceImpl::on_hold_expired() {
 
 // ---- opening ----
 
-void RemoteDeviceImpl::recover() {
+void RemoteDeviceImpl::reopen() {
   if (opening_ || fencing_) return;  // its end decides how to go on
   fence_first_&& device_id_ ? send_fence() : send_open();
 }
@@ -290,7 +314,7 @@ bool RemoteDeviceImpl::writes_lost(std::uint64_t cache_identity) const {
 
 void RemoteDeviceImpl::accept(std::uint32_t device_id, const VolumeLimits& limits) {
   const bool first = state_ == DeviceState::init;
-  patience_timer_.disarm();
+  if (first) patience_timer_.disarm();
   if (first) shown_ = limits.shown;
   const bool grown = !first && limits.shown.size != size_.load(std::memory_order_relaxed);
   size_.store(limits.shown.size, std::memory_order_relaxed);
@@ -299,12 +323,15 @@ void RemoteDeviceImpl::accept(std::uint32_t device_id, const VolumeLimits& limit
   const auto open = [generation = ++generation_, device_id, limits](LaneDevice& part) {
     part.open(generation, device_id, limits);
   };
-  log_info("<{}>: open, {} bytes", printable(name_), limits.shown.size);
+  tell("volume_open", LogLevel::info, {}, fmt::format("open, {} bytes", limits.shown.size));
   // Users hear of it when every loop knows: what they do next must not find the old size, or no
   // device.
+  reviving_ = false;
+  if (std::exchange(look_again_, false)) look();
   tell_lanes(open, [&host = host_, serial = serial_, grown] {
     RemoteDeviceImpl* self = host.find_device(serial);
     if (self == nullptr) return;
+    if (self->state_ == DeviceState::open) self->tell_awaiting({});
     if (self->opened_) return std::exchange(self->opened_, nullptr)(self);
     if (grown && self->watcher_ != nullptr) self->watcher_->on_resized(self->limits().size);
   });
@@ -313,8 +340,11 @@ void RemoteDeviceImpl::accept(std::uint32_t device_id, const VolumeLimits& limit
 void RemoteDeviceImpl::open_refused(std::error_code error) {
   if (state_ == DeviceState::init) return open_failed(Stage::open, error);
   if (!last_error_ || last_error_ != error)
-    log_warning("<{}>: not opened again yet: {}", printable(name_), error.message());
+    tell("volume_not_opened", LogLevel::warning, error,
+         fmt::format("not opened again yet: {}", error.message()));
   last_error_ = error;
+  if (reviving_) return fail(error);
+  tell_awaiting(error);
   retry_later();
 }
 
@@ -325,7 +355,7 @@ void RemoteDeviceImpl::retry_later() {
 }
 
 void RemoteDeviceImpl::on_retry() {
-  if (host_.ready_session() != nullptr) recover();
+  if (host_.ready_session() != nullptr) reopen();
 }
 
 void RemoteDeviceImpl::open_failed(Stage stage, std::error_code error) {
@@ -343,13 +373,15 @@ void RemoteDeviceImpl::unmap(std::function<void(std::error_code)> done) {
   RNBD_ASSERT(state_ != DeviceState::unmapped);
   unmapped_ = std::move(done);
   move_to(DeviceState::unmapped);
+  tell_awaiting(from_errno(ENODEV));
+  tell_lookers(from_errno(ENODEV));
   patience_timer_.arm_after(host_.session_options().connect_timeout);
   unmap_next();
 }
 
 void RemoteDeviceImpl::unmap_next() {
   if (leaving_ || fencing_) return;
-  if (opening_) return;  // its answer may bring an id to be closed
+  if (opening_ || looking_) return;  // its answer may bring an id to be closed
   if (!device_id_ || host_.ready_session() == nullptr) return leave();
   fencing_ = true;
   host_.calls().close(host_.ready_session()->service_lane(), *device_id_,
@@ -364,7 +396,11 @@ void RemoteDeviceImpl::unmap_next() {
 
 void RemoteDeviceImpl::on_patience_over() {
   if (state_ == DeviceState::init) return open_failed(Stage::open, from_errno(ETIMEDOUT));
-  if (state_ == DeviceState::unmapped) leave();
+  if (state_ == DeviceState::unmapped) return leave();
+  tell_lookers(from_errno(ETIMEDOUT));
+  if (reviving_ && state_ == DeviceState::closed) return fail(from_errno(ETIMEDOUT));
+  reviving_ = false;
+  tell_awaiting(from_errno(ETIMEDOUT));
 }
 
 // The lanes are told last; when they have answered nobody knows this device any more.

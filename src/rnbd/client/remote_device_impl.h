@@ -4,6 +4,7 @@
 
 #include <atomic>
 
+#include "base/log.h"
 #include "base/loop.h"
 #include "rnbd/client/admin_calls.h"
 #include "rnbd/client/device_state.h"
@@ -50,6 +51,10 @@ class RemoteDeviceImpl final : public RemoteDevice {
     return state_ == DeviceState::closed ? host_.home().now() - lost_at_ : Duration{};
   }
   void set_watcher(block::DeviceWatcher* watcher) override { watcher_ = watcher; }
+  void resize(std::uint64_t size,
+              std::function<void(std::error_code, std::uint64_t)> done) override;
+  void remap(Done done) override;
+  void recover(Done done) override;
 
   std::uint64_t serial() const { return serial_; }
   // The id an earlier incarnation of the session knew this device by, if it may still stand for
@@ -66,13 +71,16 @@ class RemoteDeviceImpl final : public RemoteDevice {
   void on_path_unfenced(std::function<void()> dry);
   // The server gave our id to another device: it had closed ours by force.
   void on_id_lost();
+  // The server says that something of what the session has open has changed.
+  void on_session_notice();
   void fail(std::error_code why);
   void unmap(std::function<void(std::error_code)> done);
 
  private:
   DeviceCounters sums() const;
   void move_to(DeviceState next);
-  void recover();
+  void tell(const char* event, LogLevel level, std::error_code error, std::string_view what) const;
+  void reopen();
   void send_open();
   void on_open_answer(Result<wire::OpenResponse> response);
   void accept(std::uint32_t device_id, const VolumeLimits& limits);
@@ -90,6 +98,23 @@ class RemoteDeviceImpl final : public RemoteDevice {
   void leave();
   void tell_lanes(std::function<void(LaneDevice&)> tell, std::function<void()> then);
   void run_dry(std::function<void()> then);
+  void need_fence();
+
+  static constexpr Duration kRetryDelay = std::chrono::milliseconds(200);
+
+  // remote_device_admin.cc
+  struct Looker {
+    std::uint64_t size = 0;
+    std::function<void(std::error_code, std::uint64_t)> done;
+  };
+  void look();
+  void on_look_answer(std::uint32_t generation, Result<wire::OpenResponse> response);
+  void on_looked(const wire::OpenResponse& response);
+  std::error_code take_size(const VolumeLimits& limits, std::uint64_t wanted);
+  void tell_lookers(std::error_code error);
+  void await_open(Done done);
+  void tell_awaiting(std::error_code error);
+  void revive();
 
   DeviceHost& host_;
   const std::uint64_t serial_;
@@ -116,6 +141,13 @@ class RemoteDeviceImpl final : public RemoteDevice {
   FlushTally flushes_;
   std::function<void(std::error_code)> unmapped_;
   bool leaving_ = false;
+
+  bool looking_ = false;     // an OPEN of what is open is under way
+  bool look_again_ = false;  // there is more to see than that one may have seen
+  bool shrunk_ = false;      // on the server, and this was told
+  std::vector<Looker> lookers_;
+  std::vector<Done> awaiting_;  // the end of an OPEN
+  bool reviving_ = false;       // failed, and getting another chance
 
   std::vector<std::unique_ptr<LaneDevice>> lanes_;  // each its loop's
   DeviceCounters counted_before_;                   // the last reset

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "base/log.h"
+#include "base/event.h"
 #include "base/mutation.h"
 #include "rtrs/client/control_request.h"
 
@@ -86,7 +86,10 @@ void Fencing::answered(LossId loss, std::error_code error) {
   // answer leaves it to time.
   const bool unheard =
       error == Errc::path_lost || error == from_errno(ENOTCONN) || error == from_errno(ECANCELED);
-  if (!unheard) log_warning("the server does not fence a lost path: {}", error.message());
+  if (!unheard) {
+    log_event({.name = "fence_refused", .level = LogLevel::warning, .error = error},
+              "the server does not fence a lost path: {}", error.message());
+  }
   found->asked = found->refused = !unheard;
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <limits>
+#include <memory>
+#include <utility>
 
 #include "base/mutation.h"
 #include "rtrs/client/channel.h"
@@ -14,22 +16,23 @@ namespace {
 // A request that another lane sends for us. Slow, and only for servers of a depth below the number
 // of lanes.
 struct Loan final : Request {
-  Loan(Request& request, Loop& loop) : borrowed(request), home(loop) {
+  Loan(Request& request, LaneImpl& lane) : borrowed(request), borrower(lane) {
     direction = request.direction;
     message = request.message;
     data = request.data;
     data_length = request.data_length;
+    changes = request.changes;
     done = [](Request& sent, std::error_code error) {
       auto* loan = static_cast<Loan*>(&sent);
-      loan->home.post([loan, error] {
-        Request& original = loan->borrowed;
-        delete loan;
-        original.done(original, error);
+      loan->borrower.loop().post([loan, error] {
+        const std::unique_ptr<Loan> owned(loan);
+        loan->borrowed.posted = loan->posted;
+        loan->borrower.on_returned(loan->borrowed, error);
       });
     };
   }
   Request& borrowed;
-  Loop& home;
+  LaneImpl& borrower;
 };
 
 }  // namespace
@@ -57,15 +60,19 @@ void LaneImpl::remove_channel(Channel& channel) {
   give_back_held();
 }
 
-void LaneImpl::close() {
+void LaneImpl::close(std::function<void()> done) {
   closed_ = true;
   give_back_waiting();
   give_back_held();
   refused_task_.unlink();
   run_refused();
+  if (lent_ == 0) return done();
+  closed_call_ = std::move(done);
 }
 
 void LaneImpl::submit(Request& request) {
+  request.posted = {};
+  request.lost_on = nullptr;
   if (closed_) return refuse(request, kClosed);
   if (channels_.empty()) return refuse(request, kNotConnected);
   if (!fits(request)) return refuse(request, kTooLong);
@@ -82,8 +89,15 @@ void LaneImpl::submit(Request& request) {
 
 void LaneImpl::borrow(Request& request) {
   RNBD_ASSERT(lender_ != nullptr);
-  auto* loan = new Loan(request, loop());
+  ++lent_;
+  auto* loan = new Loan(request, *this);
   lender_->loop().post([lender = lender_, loan] { lender->submit(*loan); });
+}
+
+void LaneImpl::on_returned(Request& request, std::error_code error) {
+  --lent_;
+  request.done(request, error);
+  if (lent_ == 0 && closed_call_) std::exchange(closed_call_, nullptr)();
 }
 
 bool LaneImpl::fits(const Request& request) const {

@@ -3,6 +3,7 @@
 // up, and the requests waiting for a permit. Every method on the lane's loop unless it says
 // otherwise.
 
+#include <functional>
 #include <list>
 #include <vector>
 
@@ -43,10 +44,13 @@ class LaneImpl final : public Lane {
   void set_holds_writes(bool holds) { holds_writes_ = holds; }
   void add_channel(Channel& channel);
   void remove_channel(Channel& channel);  // nothing new is sent over it; a no-op if it is not here
-  void close();  // from now on everything ends with session_closed; what waited has ended when it
-                 // returns
+  // From now on everything ends with session_closed; what waited has ended when it returns. `done`
+  // when nothing lent is out any more, which may be at once: the lender may go then.
+  void close(std::function<void()> done);
   // Who sends for this lane should there be more lanes than permits. Before the first path is up.
   void set_lender(LaneImpl& lender) { lender_ = &lender; }
+  // For what the lender has done.
+  void on_returned(Request& request, std::error_code error);
 
   // From a channel: `request` had `permit` (lane-local) and nothing can touch its memory any more.
   void complete(Request& request, std::uint32_t permit, std::error_code error);
@@ -86,6 +90,8 @@ class LaneImpl final : public Lane {
   PathPolicy policy_;
   bool holds_writes_ = false;
   LaneImpl* lender_ = nullptr;
+  std::uint32_t lent_ = 0;  // with the lender
+  std::function<void()> closed_call_;
   PermitRange permits_;
   SessionLimits limits_;
   std::vector<std::uint32_t> free_;  // lane-local permits, last in first out: warm memory first

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "base/log.h"
+#include "base/event.h"
 
 namespace rnbd::rtrs::client {
 namespace {
@@ -38,6 +38,19 @@ void Path::transition(PathState next) {
   RNBD_ASSERT(path_move_allowed(state_, next));
   state_ = next;
   handler_.on_path_state();
+}
+
+// With how long it had been up, or lost, before.
+void Path::tell(const char* event, LogLevel level, std::error_code error, std::string_view what) {
+  const TimePoint before = turned_at_;
+  const TimePoint now = turned_at_ = home_.now();
+  log_event({.name = event,
+             .level = level,
+             .session = options_.session_name,
+             .path = name_,
+             .error = error,
+             .since = before == TimePoint{} ? Duration{-1} : now - before},
+            "path {} {}", name_, what);
 }
 
 template <class Call>
@@ -92,7 +105,7 @@ void Path::on_channel_connected(std::uint16_t cid, const std::vector<std::byte>&
   if (!accept) return fail(accept.error());
   if (cid == 0) {
     name_ = address.to_string();
-    local_ = address.source;
+    connected_ = address;
     limits_ = *accept;
     extension_ = wire::parse_extension(bytes);
     first_conn_ = true;  // from now on this path may bring the session back
@@ -154,8 +167,9 @@ void Path::up() {
   ever_connected_ = true;
   transition(PathState::connected);
   heartbeat_.restart(extension_ ? own_heartbeat(options_.fast_heartbeat) : options_.heartbeat);
-  log_info("<{}> path {} connected: {} connections, queue depth {}, max io {}",
-           options_.session_name, name_, lanes_.size(), limits_.queue_depth, limits_.max_io_size);
+  tell("path_connected", LogLevel::info, {},
+       fmt::format("connected: {} connections, queue depth {}, max io {}", lanes_.size(),
+                   limits_.queue_depth, limits_.max_io_size));
   if (auto done = std::exchange(reconnected_, nullptr)) done({});
   handler_.on_path_connected(*this);
 }
@@ -177,8 +191,8 @@ void Path::fail(std::error_code why) {
   }
   // The same cause again and again is worth one line.
   if (why != logged_error_) {
-    log_warning("<{}> path {} {}: {}", options_.session_name, name_,
-                was_up_ ? "lost" : "not connected", why.message());
+    tell(was_up_ ? "path_lost" : "path_not_connected", LogLevel::warning, why,
+         fmt::format("{}: {}", was_up_ ? "lost" : "not connected", why.message()));
     logged_error_ = why;
   }
   tear_down(why, false);
@@ -331,7 +345,7 @@ void Path::after_failure() {
   if (reconnected_ && home_.now() >= reconnect_patience_) std::exchange(reconnected_, nullptr)(why);
   const bool out_of_attempts = max_reconnect_attempts_ >= 0 && attempts_ >= max_reconnect_attempts_;
   if (out_of_attempts || why == Errc::queue_depth_changed) {
-    log_error("<{}> path {} given up: {}", options_.session_name, name_, why.message());
+    tell("path_given_up", LogLevel::error, why, fmt::format("given up: {}", why.message()));
     transition(PathState::closing);
     return tear_down(why, false);
   }
@@ -373,6 +387,7 @@ void Path::on_heartbeat_lost() { fail(Errc::heartbeat_lost); }
 PathInfo Path::info() const {
   PathInfo info{.address = options_.address,
                 .name = name_,
+                .connected = connected_,
                 .state = state_,
                 .fabric = domain_ ? domain_->capabilities().name : "",
                 .device = domain_ ? domain_->device() : fabric::DeviceName{},

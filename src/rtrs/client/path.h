@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/log.h"
 #include "rtrs/client/channel.h"
 #include "rtrs/client/control_request.h"
 #include "rtrs/client/path_state.h"
@@ -81,7 +82,7 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   const std::string& name() const { return name_; }
   const Uuid& uuid() const { return options_.sess_uuid; }
   const fabric::PathAddress& address() const { return options_.address; }  // as configured
-  const fabric::Address& local() const { return local_; }                  // once connected
+  const fabric::Address& local() const { return connected_.source; }       // once connected
   const std::optional<wire::Extension>& extension() const { return extension_; }
   std::error_code last_error() const { return last_error_; }
   // A server of ours has heard our hello; any other needs none.
@@ -115,6 +116,7 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   void on_heartbeat_lost() override;
 
   void transition(PathState next);
+  void tell(const char* event, LogLevel level, std::error_code error, std::string_view what);
   void open_next_channel();
   void send_info();
   void up();
@@ -136,7 +138,7 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   PathHandler& handler_;
   const PathOptions options_;
   std::string name_;
-  fabric::Address local_;
+  fabric::PathAddress connected_;  // with real addresses
   PathHealth health_;
   PathCounters counters_;  // they outlive the attempts
   Heartbeat heartbeat_;
@@ -150,6 +152,7 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   std::uint16_t recon_cnt_;
   int attempts_ = 0;  // since the last success
   bool ever_connected_ = false;
+  TimePoint turned_at_{};  // when it was last told to be up, or not
   int max_reconnect_attempts_;
   bool at_once_ = false;  // the next attempt is not to be waited for
   Done reconnected_;

@@ -79,8 +79,9 @@ const char* path_state_name(PathState state);
 
 // For people: a copy, taken on the home loop.
 struct PathInfo {
-  fabric::PathAddress address;  // as configured
-  std::string name;             // "<src>@<dst>" with real addresses once connected
+  fabric::PathAddress address;      // as configured
+  std::string name;                 // "<src>@<dst>" with real addresses once connected
+  fabric::PathAddress connected{};  // with real addresses, those of the last connection
   PathState state = PathState::connecting;
   std::string fabric;          // "iwarp", "verbs"; empty until first tried
   fabric::DeviceName device;   // of RDMA

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "base/log.h"
+#include "base/event.h"
 #include "base/mutation.h"
 
 namespace rnbd::rtrs::client {
@@ -272,7 +272,8 @@ void SessionImpl::declare_fenced() {
 void SessionImpl::on_fenced(LossId loss, const Uuid& path, const char* how) {
   for (const auto& known : paths_) {
     if (known->uuid() == path)
-      log_info("<{}> path {} fenced: {}", options_.name, known->name(), how);
+      log_event({.name = "path_fenced", .session = options_.name, .path = known->name()},
+                "path {} fenced: {}", known->name(), how);
   }
   for (LaneImpl* lane : lane_pointers_) {
     lane->loop().post([lane, loss] { lane->fenced(loss); });
@@ -453,10 +454,11 @@ void SessionImpl::shut_down(std::error_code why) {
   for (PathCall& call : std::exchange(calls_, {})) call.done(Errc::session_closed);
   for (const auto& lane : lanes_) {
     lane->loop().post([this, lane = lane.get()] {
-      lane->close();
-      home_.post([this] {
-        ++lanes_closed_;
-        maybe_closed();
+      lane->close([this] {
+        home_.post([this] {
+          ++lanes_closed_;
+          maybe_closed();
+        });
       });
     });
   }
@@ -471,6 +473,10 @@ void SessionImpl::maybe_closed() {
 }
 
 void SessionImpl::report_closed() { handler_.on_session_closed(why_closed_); }
+
+void SessionImpl::report_notice() {
+  if (state_ == State::open && connected_) handler_.on_session_notice();
+}
 
 void SessionImpl::report_changed() { handler_.on_path_changed(); }
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "base/log.h"
+#include "base/event.h"
 
 namespace rnbd::rtrs::server {
 
@@ -78,7 +78,8 @@ void Path::on_info_request(const std::vector<std::byte>& bytes) {
   handshake_timer_.disarm();
   shared_.requests = std::make_unique<RequestPool>(options_.queue_depth, options_.header_size);
   transition(PathState::connected);
-  log_info("<{}> path {} connected: {} connections", printable(*name), name_, cid_num_);
+  log_event({.name = "path_connected", .session = *name, .path = name_},
+            "path {} connected: {} connections", name_, cid_num_);
   // First the handler and then the gate, the client's answer last: no request comes before its
   // session.
   handler_.on_path_connected(*this);
@@ -98,7 +99,8 @@ std::vector<std::byte> Path::info_response() const {
 void Path::close(std::error_code why, bool graceful) {
   if (state_ == PathState::closing || state_ == PathState::closed) return;
   shared_.gate.shut_now();
-  log_info("<{}> path {} closed: {}", printable(shared_.session.name()), name_, why.message());
+  log_event({.name = "path_closed", .session = shared_.session.name(), .path = name_, .error = why},
+            "path {} closed: {}", name_, why.message());
   transition(PathState::closing);
   handshake_timer_.disarm();
   handler_.on_path_closing(*this);
@@ -140,6 +142,8 @@ void Path::reset_counters() { base_ = sums(); }
 PathInfo Path::info() const {
   PathInfo info;
   info.name = name_;
+  info.client = client_;
+  info.server_address = server_;
   info.state = path_state_name(state_);
   info.fabric = shared_.domain->capabilities().name;
   info.device = shared_.domain->device();

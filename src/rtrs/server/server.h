@@ -130,7 +130,8 @@ class RequestHandler {
 };
 
 struct PathInfo {
-  std::string name;           // "<client>@<server>"
+  std::string name;  // "<client>@<server>"
+  fabric::Address client, server_address;
   std::string state;          // "connecting", "connected", "closing"
   std::string fabric;         // "iwarp", "verbs"
   fabric::DeviceName device;  // of RDMA

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cerrno>
 
+#include "base/event.h"
 #include "base/log.h"
 
 namespace rnbd::rtrs::server {
@@ -12,7 +13,6 @@ namespace {
 // Paths that have not named their session yet: what strangers can make us keep.
 constexpr std::size_t kPathsConnectingMax = 64;
 constexpr std::size_t kPathsConnectingPerSourceMax = 16;  // so that one host cannot take them all
-constexpr unsigned kRefusalsLoggedPerSecond = 10;
 
 const char* what_is_wrong(const ServerOptions& options) {
   if (options.queue_depth < 2 || options.queue_depth > wire::kQueueDepthMax)
@@ -55,7 +55,8 @@ Result<std::unique_ptr<Server>> Server::create(std::span<fabric::Fabric* const> 
 ServerImpl::ServerImpl(std::span<fabric::Fabric* const> fabrics, RequestHandler& handler,
                        const ServerOptions& options)
     : fabrics_(fabrics.begin(), fabrics.end()), handler_(handler), options_(options) {
-  if (options.identity != wire::Extension{}) options_.identity.features |= wire::kFeatureFence | wire::kFeatureNotice;
+  if (options.identity != wire::Extension{})
+    options_.identity.features |= wire::kFeatureFence | wire::kFeatureNotice;
 }
 
 std::error_code ServerImpl::listen(const fabric::Address& address) {
@@ -146,15 +147,8 @@ std::size_t ServerImpl::paths_connecting(const fabric::Address* source) const {
 }
 
 void ServerImpl::refuse(std::unique_ptr<fabric::IncomingConnection> incoming, std::error_code why) {
-  const TimePoint now = fabrics_.front()->loop().now();
-  if (now - refusals_since_ >= std::chrono::seconds(1)) {
-    refusals_since_ = now;
-    refusals_logged_ = 0;
-  }
-  if (refusals_logged_++ < kRefusalsLoggedPerSecond) {
-    log_warning("connection from {} refused: {}", incoming->peer_address().to_string(),
-                why.message());
-  }
+  log_event({.name = "connection_refused", .level = LogLevel::warning, .error = why},
+            "connection from {} refused: {}", incoming->peer_address().to_string(), why.message());
   // Faults of form are all ECONNRESET to the client, as with the kernel server.
   const int error = why.category() == std::generic_category() ? why.value() : ECONNRESET;
   fabrics_.front()->reject(std::move(incoming), wire::bytes_of(wire::encode_connect_reject(error)));

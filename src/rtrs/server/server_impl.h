@@ -47,8 +47,6 @@ class ServerImpl final : public Server, private fabric::ListenHandler, private S
   std::vector<std::unique_ptr<fabric::Listener>> listeners_;
   std::map<Uuid, std::unique_ptr<SessionImpl>> sessions_;  // by paths_uuid
   std::uint64_t last_session_id_ = 0;
-  TimePoint refusals_since_{};
-  unsigned refusals_logged_ = 0;
   bool stopping_ = false;
   std::function<void()> stopped_;
 };
