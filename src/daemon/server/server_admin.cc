@@ -6,6 +6,8 @@
 #include <memory>
 #include <utility>
 
+#include "daemon/admin/stages.h"
+
 namespace rnbd::daemon {
 namespace {
 
@@ -21,6 +23,10 @@ PathView view_of(const rtrs::server::PathInfo& path) {
   view.writes = path.writes;
   view.write_bytes = path.write_bytes;
   view.inflight = path.inflight;
+  view.errors = path.errors;
+  view.source_address = path.client.to_string();
+  view.destination_address = path.server_address.to_string();
+  view.stages = {stage_view("server", path.server), stage_view("backend", path.backend)};
   return view;
 }
 
@@ -30,7 +36,13 @@ SessionView view_of(const rtrs::server::SessionInfo& session, const ServerConfig
   view.state = "connected";
   view.queue_depth = static_cast<std::uint32_t>(config.sess_queue_depth);
   view.max_io_size = config.max_chunk_size - rtrs::server::ServerOptions{}.header_size;
-  for (const auto& path : session.paths) view.paths.push_back(view_of(path));
+  LatencyCounts server{}, backend{};
+  for (const auto& path : session.paths) {
+    view.paths.push_back(view_of(path));
+    server += path.server;
+    backend += path.backend;
+  }
+  view.stages = {stage_view("server", server), stage_view("backend", backend)};
   return view;
 }
 
@@ -46,7 +58,16 @@ OpenView view_of(const server::OpenInfo& open) {
   view.writes = open.writes;
   view.write_bytes = open.write_bytes;
   view.errors = open.errors;
+  view.inflight = open.inflight;
+  view.stages = {stage_view("server", open.server), stage_view("backend", open.backend)};
   return view;
+}
+
+// The one that was free, where any was asked for.
+std::uint16_t port_of(const ServerConfig& config, const rtrs::server::Server& server) {
+  for (const fabric::Address& address : server.listen_addresses())
+    if (!address.is_unix()) return address.port();
+  return static_cast<std::uint16_t>(config.port_nr);
 }
 
 }  // namespace
@@ -59,9 +80,14 @@ ServerAdmin::ServerAdmin(const ServerConfig& config,
       exports_config_(exports_config),
       listening_(std::move(listening)),
       server_(server),
-      exports_(exports) {}
+      exports_(exports),
+      attributes_([this](const AdminReply& reply) { list(reply); },
+                  [this](const AdminRequest& request, const AdminReply& reply) {
+                    handle(request, reply);
+                  }) {}
 
 void ServerAdmin::handle(const AdminRequest& request, const AdminReply& reply) {
+  if (Attributes::is_for(request.command)) return attributes_.handle(request, reply);
   switch (request.command) {
     case AdminCommand::list:
     case AdminCommand::ping:
@@ -83,7 +109,11 @@ DaemonView ServerAdmin::daemon_view() const {
                   .pid = getpid(),
                   .listen = listening_,
                   .search_path = config_.dev_search_path,
-                  .exports = {}};
+                  .exports = {},
+                  .port_nr = port_of(config_, server_),
+                  .max_chunk_size = config_.max_chunk_size,
+                  .sess_queue_depth = config_.sess_queue_depth,
+                  .always_invalidate = config_.network.memory_windows != "off"};
   for (const ExportConfig& entry : exports_config_) view.exports.push_back(entry.name);
   return view;
 }
