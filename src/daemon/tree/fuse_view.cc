@@ -123,8 +123,10 @@ class FuseView::Impl final : private TreeAccess {
 
   void ask_own(const Coalescer<TreeStatePtr>::Want& told) {
     // What the loop tells is carried to this thread.
-    options_.look([mailbox = mailbox_, told](const TreeStatePtr& state) {
-      mailbox->post([told, state] { told(state); });
+    options_.on_home([mailbox = mailbox_, told](Attributes& attributes) {
+      attributes.look([mailbox, told](const TreeStatePtr& state) {
+        mailbox->post([told, state] { told(state); });
+      });
     });
   }
 
@@ -176,11 +178,13 @@ class FuseView::Impl final : private TreeAccess {
 
   void write(const std::string& path, std::string text, std::function<void(int)> done) override {
     if (is_own(path))
-      return options_.write(path, std::move(text),
-                            [mailbox = mailbox_, done](const AdminResponse& response) {
-                              const int error = errno_of(response);
-                              mailbox->post([done, error] { done(error); });
-                            });
+      return options_.on_home([mailbox = mailbox_, path, text = std::move(text),
+                               done = std::move(done)](Attributes& attributes) {
+        attributes.write(path, text, [mailbox, done](const AdminResponse& response) {
+          const int error = errno_of(response);
+          mailbox->post([done, error] { done(error); });
+        });
+      });
     if (!is_peers(path)) return done(ENODEV);
     AdminRequest request;
     request.command = AdminCommand::write_attribute;
@@ -217,16 +221,15 @@ std::unique_ptr<FuseView> FuseView::start(FuseViewOptions options) {
 FuseView::FuseView(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 FuseView::~FuseView() = default;
 
-std::string tree_mountpoint(const TreeConfig& config, bool own_socket_usual) {
-  if (config.mountpoint.empty()) return {};
-  if (config.mountpoint != "auto") return std::filesystem::absolute(config.mountpoint);
-  return own_socket_usual && geteuid() == 0 ? runtime_dir() + "/sysfs" : "";
-}
-
-std::string tree_peer_socket(const TreeConfig& config, bool own_socket_usual,
-                             const std::string& usual_peer) {
-  if (config.peer_socket != "auto") return config.peer_socket;
-  return own_socket_usual ? usual_peer : "";
+std::unique_ptr<FuseView> show_tree(const TreeConfig& config, bool usual,
+                                    const std::string& usual_peer, FuseViewOptions options) {
+  const bool automatic = config.mountpoint == "auto";
+  if (config.mountpoint.empty() || (automatic && !(usual && geteuid() == 0))) return nullptr;
+  options.mountpoint =
+      automatic ? runtime_dir() + "/sysfs" : std::filesystem::absolute(config.mountpoint).string();
+  options.peer_socket = config.peer_socket;
+  if (config.peer_socket == "auto") options.peer_socket = usual ? usual_peer : "";
+  return FuseView::start(std::move(options));
 }
 
 }  // namespace rnbd::daemon

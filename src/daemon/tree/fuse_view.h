@@ -1,6 +1,6 @@
 #pragma once
 // The attribute tree as a file system, the own side and the other daemon's in one root
-// (docs/decisions/0009). Both daemons are given the same mount point: the one that holds its lock
+// (docs/decisions/0010). Both daemons are given the same mount point: the one that holds its lock
 // shows the tree, the other stands by and takes over when that ends or dies. On a thread of its
 // own; nothing here waits for another thread, and no request outlives the mount.
 
@@ -13,13 +13,12 @@
 namespace rnbd::daemon {
 
 struct FuseViewOptions {
-  std::string mountpoint;   // absolute; made if missing, a dead mount found there is replaced
-  std::string peer_socket;  // admin socket of the other daemon; empty: only our own side is shown
-  std::string group;        // may write as root may; empty: none
+  std::string mountpoint{};   // absolute; made if missing, a dead mount found there is replaced
+  std::string peer_socket{};  // admin socket of the other daemon; empty: only our own side is shown
+  std::string group{};        // may write as root may; empty: none
   Side own = Side::client;
-  // Of Attributes, on the loop it lives on; both answer from any thread, later or never.
-  std::function<void(Coalescer<TreeStatePtr>::Want)> look;
-  std::function<void(std::string path, std::string text, AdminReply)> write;
+  // Calls with the attributes of our own side, on the loop they live on; now or later, or never.
+  std::function<void(std::function<void(Attributes&)>)> on_home{};
 };
 
 class FuseView final {
@@ -35,10 +34,9 @@ class FuseView final {
   std::unique_ptr<Impl> impl_;
 };
 
-// Where the tree is to be mounted, or "". `own_socket_usual`: the admin socket lies where it does
-// when nobody says otherwise.
-std::string tree_mountpoint(const TreeConfig& config, bool own_socket_usual);
-std::string tree_peer_socket(const TreeConfig& config, bool own_socket_usual,
-                             const std::string& usual_peer);
+// The same as configured: nothing when the tree is off. `usual`: our admin socket lies where it
+// does when nobody says otherwise, and so does the `usual_peer`'s.
+std::unique_ptr<FuseView> show_tree(const TreeConfig& config, bool usual,
+                                    const std::string& usual_peer, FuseViewOptions options);
 
 }  // namespace rnbd::daemon

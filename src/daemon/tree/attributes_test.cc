@@ -1,0 +1,103 @@
+#include "daemon/tree/attributes.h"
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <deque>
+
+namespace rnbd::daemon {
+namespace {
+
+// A daemon whose answers come when the test says so.
+struct Daemon {
+  std::deque<AdminReply> lists;
+  std::deque<std::pair<AdminRequest, AdminReply>> commands;
+  Attributes attributes{[this](AdminReply reply) { lists.push_back(std::move(reply)); },
+                        [this](const AdminRequest& request, AdminReply reply) {
+                          commands.emplace_back(request, std::move(reply));
+                        }};
+
+  void list() {
+    AdminResponse state;
+    state.daemon.program = "rnbd-client";
+    state.sessions.push_back({.name = "s", .policy = "round-robin"});
+    auto reply = std::move(lists.front());
+    lists.pop_front();
+    reply(state);
+  }
+  void refuse(int error) {
+    auto [request, reply] = std::move(commands.front());
+    commands.pop_front();
+    AdminResponse response;
+    if (error != 0) response.error = Problem{ProblemCode::failed, "a reason", "", error};
+    reply(response);
+  }
+  std::optional<AdminResponse> ask(AdminCommand command, std::string target,
+                                   std::string text = {}) {
+    std::optional<AdminResponse> answer;
+    AdminRequest request;
+    request.command = command;
+    request.target = std::move(target);
+    request.text = std::move(text);
+    attributes.handle(request, [&](AdminResponse response) { answer = std::move(response); });
+    if (!lists.empty()) list();
+    if (!commands.empty()) refuse(next_error);
+    return answer;
+  }
+  int next_error = 0;
+};
+
+constexpr const char* kPolicy = "devices/virtual/rtrs-client/s/mpath_policy";
+constexpr const char* kLastError = "devices/virtual/rtrs-client/s/last_error";
+
+TEST(Attributes, AreReadListedAndWrittenByPath) {
+  Daemon daemon;
+  EXPECT_EQ(daemon.ask(AdminCommand::read_attribute, kPolicy)->text, "round-robin (RR: 0)\n");
+  EXPECT_EQ(daemon.ask(AdminCommand::read_attribute, "/" + std::string(kPolicy))->text,
+            "round-robin (RR: 0)\n");
+  const auto listed = daemon.ask(AdminCommand::list_attributes, "class");
+  ASSERT_FALSE(listed->nodes.empty());
+  EXPECT_EQ(listed->nodes[0].path, "class");
+  EXPECT_GT(daemon.ask(AdminCommand::list_attributes, "")->nodes.size(), 20U);
+  EXPECT_FALSE(daemon.ask(AdminCommand::write_attribute, kPolicy, "mi")->error);
+}
+
+TEST(Attributes, WhatIsNotOneIsRefusedInWords) {
+  Daemon daemon;
+  EXPECT_EQ(daemon.ask(AdminCommand::read_attribute, "class/nosuch")->error->error, ENOENT);
+  EXPECT_EQ(daemon.ask(AdminCommand::read_attribute, "class")->error->error, EISDIR);
+  EXPECT_EQ(daemon.ask(AdminCommand::read_attribute, "class/rtrs-client/s")->error->error, EINVAL);
+  EXPECT_EQ(daemon.ask(AdminCommand::write_attribute, kLastError, "1")->error->error, EACCES);
+}
+
+TEST(Attributes, TheLastFailedWriteIsToldUntilOneSucceeds) {
+  Daemon daemon;
+  EXPECT_EQ(daemon.ask(AdminCommand::write_attribute, kPolicy, "bogus")->error->error, EINVAL);
+  EXPECT_NE(daemon.ask(AdminCommand::read_attribute, kLastError)->text.find("bogus"),
+            std::string::npos);
+  daemon.next_error = ENOENT;
+  EXPECT_EQ(daemon.ask(AdminCommand::write_attribute, kPolicy, "mi")->error->error, ENODEV);
+  EXPECT_EQ(daemon.ask(AdminCommand::read_attribute, kLastError)->text, "a reason\n");
+  daemon.next_error = 0;
+  daemon.ask(AdminCommand::write_attribute, kPolicy, "mi");
+  EXPECT_EQ(daemon.ask(AdminCommand::read_attribute, kLastError)->text, "");
+}
+
+TEST(Attributes, OneSnapshotServesAllWhoAskAtOneTimeAndNobodyWhoAsksLater) {
+  Daemon daemon;
+  int told = 0;
+  const auto want = [&](const TreeStatePtr&) { ++told; };
+  daemon.attributes.look(want);
+  daemon.attributes.look(want);
+  daemon.attributes.look(want);
+  EXPECT_EQ(daemon.lists.size(), 1U);
+  daemon.list();
+  EXPECT_EQ(told, 1);  // the others came after it was taken
+  EXPECT_EQ(daemon.lists.size(), 1U);
+  daemon.list();
+  EXPECT_EQ(told, 3);
+  EXPECT_TRUE(daemon.lists.empty());
+}
+
+}  // namespace
+}  // namespace rnbd::daemon
