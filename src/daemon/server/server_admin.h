@@ -8,6 +8,7 @@
 #include "daemon/admin/admin_server.h"
 #include "daemon/admin/protocol.h"
 #include "daemon/config/config.h"
+#include "daemon/tree/attributes.h"
 #include "rnbd/server/exports.h"
 #include "rtrs/server/server.h"
 
@@ -21,6 +22,7 @@ class ServerAdmin final {
               server::Exports& exports);
 
   void handle(const AdminRequest& request, const AdminReply& reply);
+  Attributes& attributes() { return attributes_; }
 
  private:
   DaemonView daemon_view() const;
@@ -31,6 +33,7 @@ class ServerAdmin final {
   const std::vector<std::string> listening_;
   rtrs::server::Server& server_;
   server::Exports& exports_;
+  Attributes attributes_;
 };
 
 }  // namespace rnbd::daemon
