@@ -1,0 +1,100 @@
+"""A machine for one example: what it finds in its files, and what its commands print and return.
+
+Run by machine() inside namespaces of its own, with the example as JSON on standard input.
+"""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+BIN = os.environ["RNBD_BIN"]
+NAMESPACES = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child"]
+MARK = "\x01"
+VOLUMES = ("vol0", "vol1", "db")
+
+
+def machine(example, timeout=180):
+    """Runs {'setup': […], 'files': {path: text}, 'commands': […]}; a list of (status, output), one per command."""
+    words = NAMESPACES if os.geteuid() == 0 else [NAMESPACES[0], "--map-root-user", *NAMESPACES[1:]]
+    result = subprocess.run([*words, "--", sys.executable, __file__], input=json.dumps(example), capture_output=True,
+                            text=True, timeout=timeout)
+    if result.returncode != 0:
+        raise AssertionError(f"the example's machine failed: {result.stdout[-3000:]}{result.stderr[-3000:]}")
+    return [tuple(pair) for pair in json.loads(result.stdout.splitlines()[-1])]
+
+
+def sh(line):
+    subprocess.run(["bash", "-ec", line], check=True, stdout=sys.stderr)
+
+
+def overlay(directory):
+    """An empty directory over this one that shows what was in it, by links."""
+    sh(f"mkdir -p /run/real{directory} && mount --rbind {directory} /run/real{directory} && mount -t tmpfs none {directory} && "
+       f"ln -s /run/real{directory}/* {directory}/")
+
+
+def prepare():
+    sh("mount --make-rprivate / && mount -t tmpfs none /run && ip link set lo up && hostname web1")
+    for address in ("10.0.0.1/24", "10.0.1.1/24", "fd00::1/64"):
+        sh(f"ip address add {address} dev lo nodad 2>/dev/null || ip address add {address} dev lo")
+    overlay("/etc")
+    overlay("/dev")
+    overlay("/var/lib")
+    # Nodes of loop devices that are made while the example runs.
+    sh("for i in $(seq 0 63); do [ -e /dev/loop$i ] || ln -sf /run/real/dev/loop$i /dev/loop$i; done")
+    sh("rm -rf /etc/rnbd /etc/hosts /var/lib/rnbd && mkdir -p /etc/rnbd && mount -t tmpfs none /srv && mkdir -p /srv/rnbd /srv/backup")
+    Path("/etc/hosts").write_text("127.0.0.1 localhost web1\n10.0.0.1 storage1\n")
+    for name in VOLUMES:
+        with open(f"/srv/rnbd/{name}", "wb") as f:
+            f.truncate(64 << 20)
+    sh("mount -t tmpfs none /mnt")
+    os.chdir("/srv")
+
+
+class Shell:
+    def __init__(self):
+        environment = {"PATH": f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "USER": "root"}
+        environment.update({k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")})
+        self.bash = subprocess.Popen(["bash", "--norc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                     stderr=subprocess.STDOUT, text=True, env=environment)
+
+    def run(self, command):
+        """Status and output. What is started behind '&' is waited for until it answers."""
+        daemon = next((d for d in ("rnbd-server", "rnbd-client") if command.startswith(d) and command.endswith("&")), None)
+        if daemon:
+            mode = daemon.removeprefix("rnbd-")
+            command = (f"{command[:-1]} </dev/null >/run/{daemon}.log 2>&1 & "
+                       f"for i in $(seq 600); do rnbd {mode} ping >/dev/null 2>&1 && break; sleep 0.05; done; rnbd {mode} ping -q")
+        elif command.endswith("&"):
+            command = command[:-1] + " >/run/background.log 2>&1 &"
+        self.bash.stdin.write(f"{command} </dev/null\nprintf '{MARK}%s\\n' $?\n" if "<<" not in command and not daemon
+                              else f"{command}\nprintf '{MARK}%s\\n' $?\n")
+        self.bash.stdin.flush()
+        output = ""
+        while line := self.bash.stdout.readline():
+            text, mark, status = line.partition(MARK)
+            output += text
+            if mark:
+                return int(status), output
+        return 255, output + "the shell ended"
+
+
+def main():
+    example = json.load(sys.stdin)
+    prepare()
+    for path, text in example["files"].items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(text)
+    shell = Shell()
+    for command in example["setup"]:
+        status, output = shell.run(command)
+        if status != 0:
+            log = "".join(Path(f).read_text() for f in map(str, Path("/run").glob("*.log")))
+            sys.exit(f"preparing: '{command}' ended with {status}: {output}\n{log[-2000:]}")
+    results = [shell.run(command) for command in example["commands"]]
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Every example of the manual pages, run as written, does what the page shows and says."""
+import os
+import re
+import shutil
+import unittest
+
+from pages import all_pages
+from sandbox import machine
+
+CONFIG = "/etc/rnbd/rnbd.toml"
+SETUP = {
+    "server": ["rnbd-server /srv/rnbd &"],
+    "client": ["rnbd-client --frontend=nbd &"],
+    "client=fuse": ["rnbd-client --frontend=fuse &"],
+    "client=loop": ["rnbd-client --frontend=loop &"],
+    "mapped": ["rnbd map sessname=web1@storage1 path=ip:10.0.0.1 path=ip:10.0.1.1 device_path=vol0 >/dev/null"],
+}
+
+
+def commands_of(lines):
+    """[(command, expected output lines)] of a display."""
+    found = []
+    continued = False
+    for line in lines:
+        if continued:
+            found[-1][0] += "\n" + line
+        elif line[:2] in ("# ", "$ "):
+            found.append([line[2:], []])
+        elif found:
+            found[-1][1].append(line)
+        else:
+            raise AssertionError(f"'{line}' stands before the first command")
+        continued = line.endswith("\\") or ("<<" in found[-1][0] and line.strip() != "EOF")
+    return found
+
+
+def agrees(expected, output):
+    """Whether the output is what the page shows; '...' is anything, also several lines; blanks count as one."""
+    def tidy(lines):
+        return "\n".join(" ".join(line.split()) for line in lines).strip()
+    pattern = re.escape(tidy(expected)).replace(re.escape("..."), "(?s:.*)").replace(r"\ ", " ")
+    return re.fullmatch(pattern, tidy(output.splitlines())) is not None
+
+
+class Examples(unittest.TestCase):
+    not_run = []
+    ran = 0
+
+    def setUp(self):
+        if not shutil.which("unshare"):
+            self.skipTest("unshare is not installed")
+
+    def needs(self, words):
+        if "client=loop" in words and not (os.geteuid() == 0 and os.path.exists("/dev/loop-control")):
+            return "needs root and loop devices"
+        if ("client=fuse" in words or "client=loop" in words) and not os.path.exists("/dev/fuse"):
+            return "needs /dev/fuse"
+        return None
+
+    def run_display(self, display, files):
+        words = display.about.split()
+        if reason := self.needs(words):
+            Examples.not_run.append((display.page, display.line, reason))
+            return
+        where = f"{display.page}:{display.line}"
+        wanted = next((int(w[7:]) for w in words if w.startswith("status=")), 0)
+        setup = []
+        for word in words:
+            if word.startswith("status=") or word == "files":
+                continue
+            self.assertIn(word, SETUP, f"{where}: what is '{word}'?")
+            setup += SETUP[word]
+        steps = commands_of(display.lines)
+        results = machine({"setup": setup, "files": files if "files" in words else {},
+                           "commands": [c for c, _ in steps] + display.checks})
+        told = "\n".join(f"$ {c}\n{o}[{s}]" for (c, (s, o)) in zip([c for c, _ in steps] + display.checks, results))
+        for number, (command, expected) in enumerate(steps):
+            status, output = results[number]
+            last = number == len(steps) - 1
+            self.assertEqual(status, wanted if last else 0, f"{where}: status of '{command}'\n{told}")
+            if expected:
+                self.assertTrue(agrees(expected, output), f"{where}: '{command}' should print\n"
+                                + "\n".join(expected) + f"\nbut:\n{told}")
+        for check, (status, output) in zip(display.checks, results[len(steps):]):
+            self.assertEqual(status, 0, f"{where}: check '{check}'\n{told}")
+        Examples.ran += 1
+
+    def run_page(self, page):
+        files = {d.about: "\n".join(d.lines) + "\n" for d in page.displays if d.kind == "file"}
+        for display in page.displays:
+            where = f"{display.page}:{display.line}"
+            with self.subTest(where):
+                self.assertNotEqual(display.kind, "", f"{where}: no comment says what this display is")
+                if display.kind == "not run":
+                    self.assertNotEqual(display.about, "", f"{where}: not run, but why?")
+                    Examples.not_run.append((display.page, display.line, display.about))
+                elif display.kind == "run":
+                    self.run_display(display, files)
+
+
+def add_tests():
+    for page in all_pages():
+        name = "test_" + re.sub(r"\W", "_", page.name)
+        setattr(Examples, name, lambda self, page=page: self.run_page(page))
+
+
+add_tests()
+
+if __name__ == "__main__":
+    unittest.main()
