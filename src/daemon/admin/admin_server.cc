@@ -1,5 +1,6 @@
 #include "daemon/admin/admin_server.h"
 
+#include <fmt/format.h>
 #include <grp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -13,17 +14,25 @@
 #include <charconv>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "base/unique_fd.h"
+#include "daemon/admin/activation.h"
+#include "daemon/admin/event_view.h"
 
 namespace rnbd::daemon {
 namespace {
 
 constexpr std::size_t kConnectionsMax = 64;
 constexpr int kAcceptPauseMs = 200;
+constexpr std::size_t kEventsWaitingMax = 1024;       // for the admin thread
+constexpr std::size_t kStreamBufferMax = 256U << 10;  // bytes a reader of events may lag behind
+
 bool somebody_listens(const sockaddr_un& address) {
   UniqueFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   // Only a refusal proves that nobody does; on any other doubt the socket is left alone.
@@ -38,6 +47,7 @@ struct Listening {
 };
 
 Result<Listening> listen_on(const std::string& path, gid_t group) {
+  if (UniqueFd handed = take_activated_socket(path)) return Listening{std::move(handed), 0};
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path) return fail_errno(ENAMETOOLONG);
@@ -76,8 +86,10 @@ struct Connection {
   UniqueFd fd;
   std::string input;
   std::string output;
-  bool busy = false;     // a request is with the handler
-  bool closing = false;  // no further request; close when the output is out
+  bool busy = false;         // a request is with the handler
+  bool closing = false;      // no further request; close when the output is out
+  bool streaming = false;    // of events: no further request
+  std::uint64_t missed = 0;  // events, because it reads too slowly; not yet told
 };
 
 }  // namespace
@@ -116,6 +128,7 @@ class AdminServer::Impl : public std::enable_shared_from_this<Impl> {
     }
     wake_up();
     thread_.join();
+    subscription_.reset();
     struct stat status {};
     if (lstat(path_.c_str(), &status) == 0 && status.st_ino == listening_.inode)
       unlink(path_.c_str());
@@ -143,12 +156,13 @@ class AdminServer::Impl : public std::enable_shared_from_this<Impl> {
   void run() {
     std::vector<pollfd> polls;
     while (take_answers()) {
+      unsubscribe_unless_read();
       polls.clear();
       polls.push_back({wake_.get(), POLLIN, 0});
       const bool accepting = connections_.size() < kConnectionsMax && !out_of_descriptors_;
       polls.push_back({listening_.fd.get(), accepting ? short{POLLIN} : short{0}, 0});
       for (const auto& c : connections_) {
-        bool reading = !c->busy && !c->closing && c->output.empty();
+        bool reading = c->streaming || (!c->busy && !c->closing && c->output.empty());
         polls.push_back(
             {c->fd.get(),
              static_cast<short>((reading ? POLLIN : 0) | (c->output.empty() ? 0 : POLLOUT)), 0});
@@ -174,10 +188,14 @@ class AdminServer::Impl : public std::enable_shared_from_this<Impl> {
   // Moves answers into their connections; false when the thread shall end.
   bool take_answers() {
     std::vector<std::pair<std::uint64_t, std::string>> answers;
+    std::vector<std::string> events;
+    std::uint64_t missed = 0;
     {
       std::lock_guard lock(mutex_);
       if (stopping_) return false;
       answers.swap(answers_);
+      events.swap(events_);
+      missed = std::exchange(events_missed_, 0);
     }
     for (auto& [id, line] : answers) {
       for (auto& c : connections_) {
@@ -186,7 +204,56 @@ class AdminServer::Impl : public std::enable_shared_from_this<Impl> {
         c->busy = false;
       }
     }
+    for (const auto& c : connections_) {
+      if (!c->streaming) continue;
+      c->missed += missed;
+      for (const std::string& line : events) add_event(*c, line);
+      flush(*c);
+    }
     return true;
+  }
+
+  // ---- Events ----
+
+  void subscribe() {
+    if (!subscription_) subscription_.emplace([this](const Event& event) { on_event(event); });
+  }
+
+  void unsubscribe_unless_read() {
+    const auto reads = [](const auto& c) { return c->streaming && c->fd; };
+    if (std::ranges::none_of(connections_, reads)) subscription_.reset();
+  }
+
+  // On any thread.
+  void on_event(const Event& event) {
+    {
+      std::lock_guard lock(mutex_);
+      if (events_.size() >= kEventsWaitingMax) {
+        ++events_missed_;
+        return;
+      }
+      events_.push_back(encode(event_view(event)) + "\n");
+    }
+    wake_up();
+  }
+
+  static void add_event(Connection& c, const std::string& line) {
+    if (c.output.size() + line.size() > kStreamBufferMax) {
+      ++c.missed;
+      return;
+    }
+    tell_missed(c);
+    c.output += line;
+  }
+
+  static void tell_missed(Connection& c) {
+    if (c.missed == 0) return;
+    Event event{.time = std::chrono::system_clock::now(),
+                .name = "events_missed",
+                .level = LogLevel::warning,
+                .text = fmt::format("{} events are missing here: they were read too slowly",
+                                    std::exchange(c.missed, 0))};
+    c.output += encode(event_view(event)) + "\n";
   }
 
   void accept_one() {
@@ -205,8 +272,17 @@ class AdminServer::Impl : public std::enable_shared_from_this<Impl> {
     if ((events & POLLOUT) != 0) flush(c);
     if (c.fd && (events & POLLIN) != 0) receive(c);
     if (c.fd && (events & (POLLERR | POLLHUP)) != 0 && (events & POLLIN) == 0) return c.fd.reset();
+    if (c.fd && c.streaming) return serve_stream(c);
     while (c.fd && !c.busy && !c.closing && c.output.empty() && next_request(c)) flush(c);
     if (c.fd && c.closing && !c.busy && c.output.empty()) c.fd.reset();
+  }
+
+  void serve_stream(Connection& c) {
+    c.input.clear();  // nothing more is answered here
+    if (c.closing) return c.fd.reset();
+    if (!c.output.empty()) return;
+    tell_missed(c);
+    flush(c);
   }
 
   void flush(Connection& c) {
@@ -253,6 +329,13 @@ class AdminServer::Impl : public std::enable_shared_from_this<Impl> {
       refuse(c, request.error());
       return true;
     }
+    if (request->command == AdminCommand::events) {
+      subscribe();  // what happens from the answer on is told
+      c.streaming = true;
+      c.output += encode(AdminResponse{}) + "\n";
+      flush(c);
+      return false;
+    }
     c.busy = true;
     handler_(std::move(*request), [self = weak_from_this(), id = c.id](AdminResponse response) {
       if (auto impl = self.lock()) impl->answer(id, response);
@@ -281,11 +364,14 @@ class AdminServer::Impl : public std::enable_shared_from_this<Impl> {
   AdminHandler handler_;
   std::thread thread_;
   std::vector<std::unique_ptr<Connection>> connections_;  // admin thread only
+  std::optional<EventSubscription> subscription_;         // the same; while somebody reads
   std::uint64_t last_id_ = 0;
   bool out_of_descriptors_ = false;  // accepting pauses
   std::mutex mutex_;                 // guards what follows
   bool stopping_ = false;
   std::vector<std::pair<std::uint64_t, std::string>> answers_;
+  std::vector<std::string> events_;  // as lines
+  std::uint64_t events_missed_ = 0;
 };
 
 Result<std::unique_ptr<AdminServer>> AdminServer::create(const AdminServerOptions& options,

@@ -2,7 +2,8 @@
 // The admin socket of a daemon: a Unix stream socket, mode 0660, on a thread of its own. Every
 // command is checked against the peer's credentials (root, our own uid, or the socket's group). A
 // handler answers now or later, from any thread; a connection's requests are answered one at a
-// time, in order.
+// time, in order. A connection that asks for events gets a line for each from then on, until it
+// ends; one that reads too slowly misses some and is told how many.
 
 #include <sys/types.h>
 
@@ -28,7 +29,8 @@ struct AdminServerOptions {
 
 class AdminServer final {
  public:
-  // EADDRINUSE when a live daemon listens there; a dead one's socket is replaced.
+  // EADDRINUSE when a live daemon listens there; a dead one's socket is replaced, one handed over
+  // by the service manager is used.
   static Result<std::unique_ptr<AdminServer>> create(const AdminServerOptions& options,
                                                      AdminHandler handler);
   ~AdminServer();  // stops the thread; unanswered requests are dropped

@@ -23,6 +23,8 @@ std::string free_name(const Appearance& appearance, const Taken& taken) {
   return name;
 }
 
+std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
 bool fuse_possible() { return access("/dev/fuse", R_OK | W_OK) == 0; }
 bool loop_possible() { return fuse_possible() && fuse::LoopDevices::available(); }
 
@@ -81,6 +83,7 @@ Outcome<void> Frontends::open() {
                     "it is missing",
                     "modprobe ublk_drv, or set frontend = \"auto\"", ENODEV});
   if (auto opened = open_nbd(); !opened) return opened;
+  udev_.clean_up();
   const Way first = ways(config_.frontend).front();
   auto opened = open_for(first);
   if (opened || config_.frontend != "auto") return opened;
@@ -220,6 +223,7 @@ void Frontends::try_ublk(const std::shared_ptr<Attempt>& attempt) {
                [this, attempt](Outcome<UblkPresence> presence) {
                  if (!presence) return failed(attempt, presence.error());
                  attempt->presence.ublk = std::move(*presence);
+                 tell_udev(*attempt);
                  attempt->done(attempt->presence);
                });
 }
@@ -264,6 +268,7 @@ void Frontends::try_loop(const std::shared_ptr<Attempt>& attempt) {
                                  printable(attempt->appearance.volume), loop.error().message()),
                      "the frontends nbd and fuse do without", to_errno(loop.error())});
     attempt->presence.loop = std::move(*loop);
+    tell_udev(*attempt);
     attempt->done(attempt->presence);
   });
 }
@@ -296,6 +301,7 @@ void Frontends::detach(const Presence& presence, bool force,
   if (!force)
     if (auto in_use = users(presence); !in_use.empty()) return done(std::move(in_use));
   auto rest = [this, presence, done] {
+    udev_.forget(base_name(presence.block_device()));
     remove_file(presence,
                 [this, presence, done] { remove_export(presence, [done] { done({}); }); });
   };
@@ -310,6 +316,13 @@ void Frontends::detach(const Presence& presence, bool force,
                                        : result.users);
     rest();
   });
+}
+
+void Frontends::tell_udev(const Attempt& attempt) const {
+  udev_.tell({.node = base_name(attempt.presence.block_device()),
+              .device = base_name(attempt.presence.number_link()),
+              .session = attempt.appearance.session,
+              .volume = attempt.appearance.volume});
 }
 
 void Frontends::remove_file(const Presence& presence, std::function<void()> done) {

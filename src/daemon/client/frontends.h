@@ -12,6 +12,7 @@
 #include "daemon/admin/problem.h"
 #include "daemon/client/appearance.h"
 #include "daemon/client/ublk_frontend.h"
+#include "daemon/client/udev_notes.h"
 #include "daemon/config/config.h"
 #include "daemon/reactors.h"
 #include "frontend/fuse/fuse_mount.h"
@@ -62,6 +63,7 @@ class Frontends final {
   void try_ublk(const std::shared_ptr<Attempt>& attempt);
   void try_file(const std::shared_ptr<Attempt>& attempt, bool loop);
   void try_loop(const std::shared_ptr<Attempt>& attempt);
+  void tell_udev(const Attempt& attempt) const;
   void failed(const std::shared_ptr<Attempt>& attempt, const Problem& why);
   void remove_file(const Presence& presence, std::function<void()> done);
   void remove_export(const Presence& presence, std::function<void()> done);
@@ -69,6 +71,7 @@ class Frontends final {
   Reactors& reactors_;
   const ClientConfig config_;
   const std::string directory_;  // of sockets and mount point, unless configured
+  const UdevNotes udev_ = UdevNotes::of_system(config_.devices_dir);
   std::unique_ptr<nbd::Server> nbd_;
   std::unique_ptr<fuse::Mount> mount_;
   std::unique_ptr<fuse::LoopDevices> loops_;  // destroyed before the mount
