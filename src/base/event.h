@@ -36,11 +36,11 @@ void log_event(const EventInfo& info, fmt::format_string<A...> format, A&&... ar
 // As subscribers get it.
 struct Event {
   std::chrono::system_clock::time_point time{};
-  std::string name;
+  std::string name{};
   LogLevel level = LogLevel::info;
-  std::string volume, session, path, device;
-  std::error_code error;
-  std::string text;  // the whole line, without program and level
+  std::string volume{}, session{}, path{}, device{};
+  std::error_code error{};
+  std::string text{};  // the whole line, without program and level
 };
 
 // Hears of every event while it lives, whatever the log's level. `call` runs on the thread of the

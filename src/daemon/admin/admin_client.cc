@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include "base/unique_fd.h"
 #include "daemon/admin/units.h"
@@ -59,10 +61,38 @@ bool wait_for(int fd, short events, Clock::time_point deadline) {
   return ready > 0 || (ready < 0 && errno == EINTR);
 }
 
-}  // namespace
+// One line without its newline; nothing when none came before the deadline.
+Outcome<std::optional<std::string>> read_line(const std::string& socket_path, int fd,
+                                              std::string& input, Clock::time_point deadline) {
+  std::array<char, 65536> buffer{};
+  std::size_t searched = 0;
+  for (;;) {
+    const std::size_t end = input.find('\n', searched);
+    if (end != std::string::npos) {
+      std::string line = input.substr(0, end);
+      input.erase(0, end + 1);
+      return line;
+    }
+    searched = input.size();
+    if (input.size() > kAdminResponseMax)
+      return problem({ProblemCode::failed, "the daemon's answer is too long", "", 0});
+    ssize_t n = recv(fd, buffer.data(), buffer.size(), 0);
+    if (n > 0) {
+      input.append(buffer.data(), static_cast<std::size_t>(n));
+    } else if (n == 0) {
+      return problem({ProblemCode::unreachable,
+                      fmt::format("the daemon at {} hung up", socket_path), "look at its log",
+                      ECONNRESET});
+    } else if (errno == EAGAIN) {
+      if (!wait_for(fd, POLLIN, deadline)) return std::nullopt;
+    } else if (errno != EINTR) {
+      return problem(socket_problem(socket_path, errno));
+    }
+  }
+}
 
-Outcome<AdminResponse> ask_daemon(const std::string& socket_path, const AdminRequest& request,
-                                  Duration timeout) {
+Outcome<AdminResponse> ask(const std::string& socket_path, int fd, const AdminRequest& request,
+                           Duration timeout, std::string& input) {
   auto deadline = Clock::now() + timeout;
   auto late = [&] {
     return problem({ProblemCode::unreachable,
@@ -70,39 +100,51 @@ Outcome<AdminResponse> ask_daemon(const std::string& socket_path, const AdminReq
                                 format_duration(timeout)),
                     "it goes on with the work; look at 'rnbd list' and its log", ETIMEDOUT});
   };
-  auto fd = connect_to(socket_path);
-  if (!fd) return tl::unexpected(fd.error());
   std::string line = encode(request) + "\n";
   if (line.size() > kAdminRequestMax) return usage_problem("the request is too long");
   for (std::size_t sent = 0; sent < line.size();) {
-    ssize_t n = send(fd->get(), line.data() + sent, line.size() - sent, MSG_NOSIGNAL);
+    ssize_t n = send(fd, line.data() + sent, line.size() - sent, MSG_NOSIGNAL);
     if (n > 0) {
       sent += static_cast<std::size_t>(n);
     } else if (errno == EAGAIN) {
-      if (!wait_for(fd->get(), POLLOUT, deadline)) return late();
+      if (!wait_for(fd, POLLOUT, deadline)) return late();
     } else if (errno != EINTR) {
       break;  // refused before it was read whole: the answer says why
     }
   }
-  std::string answer;
-  std::array<char, 65536> buffer{};
-  while (answer.find('\n') == std::string::npos) {
-    ssize_t n = recv(fd->get(), buffer.data(), buffer.size(), 0);
-    if (n > 0) {
-      answer.append(buffer.data(), static_cast<std::size_t>(n));
-      if (answer.size() > kAdminResponseMax)
-        return problem({ProblemCode::failed, "the daemon's answer is too long", "", 0});
-    } else if (n == 0) {
-      return problem({ProblemCode::unreachable,
-                      fmt::format("the daemon at {} hung up without an answer", socket_path),
-                      "look at its log", ECONNRESET});
-    } else if (errno == EAGAIN) {
-      if (!wait_for(fd->get(), POLLIN, deadline)) return late();
-    } else if (errno != EINTR) {
-      return problem(socket_problem(socket_path, errno));
-    }
-  }
-  return decode_response(std::string_view(answer).substr(0, answer.find('\n')));
+  auto answer = read_line(socket_path, fd, input, deadline);
+  if (!answer) return tl::unexpected(answer.error());
+  if (!*answer) return late();
+  return decode_response(**answer);
+}
+
+}  // namespace
+
+Outcome<AdminResponse> ask_daemon(const std::string& socket_path, const AdminRequest& request,
+                                  Duration timeout) {
+  auto fd = connect_to(socket_path);
+  if (!fd) return tl::unexpected(fd.error());
+  std::string input;
+  return ask(socket_path, fd->get(), request, timeout, input);
+}
+
+Outcome<EventStream> EventStream::open(const std::string& socket_path, Duration timeout) {
+  auto fd = connect_to(socket_path);
+  if (!fd) return tl::unexpected(fd.error());
+  std::string input;
+  auto answer = ask(socket_path, fd->get(), {.command = AdminCommand::events}, timeout, input);
+  if (!answer) return tl::unexpected(answer.error());
+  if (answer->error) return problem(*answer->error);
+  return EventStream(socket_path, std::move(*fd), std::move(input));
+}
+
+Outcome<std::optional<EventView>> EventStream::next(Duration timeout) {
+  auto line = read_line(socket_path_, fd_.get(), input_, Clock::now() + timeout);
+  if (!line) return tl::unexpected(line.error());
+  if (!*line) return std::nullopt;
+  auto event = decode_event(**line);
+  if (!event) return tl::unexpected(event.error());
+  return std::move(*event);
 }
 
 }  // namespace rnbd::daemon

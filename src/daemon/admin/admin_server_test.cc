@@ -9,6 +9,7 @@
 #include <cstring>
 #include <future>
 
+#include "base/event.h"
 #include "base/unique_fd.h"
 #include "daemon/admin/admin_client.h"
 
@@ -145,6 +146,100 @@ TEST_F(AdminSocket, ADaemonThatDoesNotAnswerIsNotWaitedForForEver) {
   auto answer = ask_daemon(path_, {}, 20ms);
   ASSERT_FALSE(answer);
   EXPECT_EQ(answer.error().code, ProblemCode::unreachable);
+}
+
+// ---- events ----
+
+class AdminEvents : public AdminSocket {
+ protected:
+  AdminEvents() { set_log_options({.program = "test", .level = LogLevel::off}); }
+  ~AdminEvents() override { set_log_options({}); }
+};
+
+TEST_F(AdminEvents, AreToldInOrderFromTheAnswerOnWithTheirFields) {
+  auto server = serve(echo());
+  log_event({.name = "path_lost"}, "before");
+  auto stream = EventStream::open(path_, 5s);
+  ASSERT_TRUE(stream) << stream.error().text();
+  log_event({.name = "path_lost",
+             .level = LogLevel::warning,
+             .session = "a@b",
+             .path = "ip:10.0.0.1",
+             .error = from_errno(ENOTCONN)},
+            "lost");
+  log_event({.name = "volume_open", .volume = "v", .session = "a@b"}, "open");
+  auto first = stream->next(5s);
+  ASSERT_TRUE(first && *first);
+  EXPECT_EQ((*first)->event, "path_lost");
+  EXPECT_EQ((*first)->level, "warning");
+  EXPECT_EQ((*first)->session, "a@b");
+  EXPECT_EQ((*first)->path, "ip:10.0.0.1");
+  EXPECT_EQ((*first)->text, "<a@b> lost path=ip:10.0.0.1 err=ENOTCONN errno=107");
+  EXPECT_EQ((*first)->time.size(), std::strlen("2026-01-01T00:00:00.000Z"));
+  auto second = stream->next(5s);
+  ASSERT_TRUE(second && *second);
+  EXPECT_EQ((*second)->volume, "v");
+  auto none = stream->next(0s);
+  EXPECT_TRUE(none && !*none);
+}
+
+TEST_F(AdminEvents, ReachEveryReaderAndOthersAreServedMeanwhile) {
+  auto server = serve(echo());
+  auto one = EventStream::open(path_, 5s);
+  auto other = EventStream::open(path_, 5s);
+  ASSERT_TRUE(one && other);
+  EXPECT_TRUE(ask_daemon(path_, {.command = AdminCommand::unmap, .target = "x"}, 5s));
+  log_event({.name = "volume_open"}, "open");
+  for (auto* stream : {&*one, &*other}) {
+    auto event = stream->next(5s);
+    ASSERT_TRUE(event && *event);
+    EXPECT_EQ((*event)->event, "volume_open");
+  }
+}
+
+TEST_F(AdminEvents, AReaderThatSleepsCostsNothingAndIsToldWhatItMissed) {
+  auto server = serve(echo());
+  auto stream = EventStream::open(path_, 5s);
+  ASSERT_TRUE(stream);
+  constexpr int kEvents = 20000;
+  for (int i = 0; i < kEvents; ++i)
+    log_event({.name = "volume_open", .volume = std::to_string(i)}, "{}", std::string(100, 'x'));
+  int told = 0, missed = 0;
+  while (told + missed < kEvents) {
+    auto event = stream->next(5s);
+    ASSERT_TRUE(event && *event) << told << " " << missed;
+    if ((*event)->event == "events_missed") {
+      missed += std::stoi((*event)->text);
+    } else {
+      ++told;
+    }
+  }
+  EXPECT_GT(missed, 0);
+  EXPECT_EQ(told + missed, kEvents);
+}
+
+TEST_F(AdminEvents, NobodyListensWhenTheReaderIsGone) {
+  auto server = serve(echo());
+  {
+    auto stream = EventStream::open(path_, 5s);
+    ASSERT_TRUE(stream);
+    EXPECT_TRUE(event_wanted(LogLevel::debug));
+  }
+  const auto deadline = std::chrono::steady_clock::now() + 5s;
+  while (event_wanted(LogLevel::debug) && std::chrono::steady_clock::now() < deadline)
+    EXPECT_TRUE(ask_daemon(path_, {.command = AdminCommand::ping}, 5s));
+  EXPECT_FALSE(event_wanted(LogLevel::debug));
+}
+
+TEST_F(AdminEvents, EndWithTheDaemon) {
+  auto server = serve(echo());
+  auto stream = EventStream::open(path_, 5s);
+  ASSERT_TRUE(stream);
+  server.reset();
+  auto event = stream->next(5s);
+  ASSERT_FALSE(event);
+  EXPECT_EQ(event.error().code, ProblemCode::unreachable);
+  EXPECT_FALSE(event_wanted(LogLevel::debug));
 }
 
 TEST(AdminPermission, IsForRootTheOwnerAndTheGroup) {

@@ -158,6 +158,18 @@ static void fields(Io& io, DaemonView& v) {
   io.field("always_invalidate", v.always_invalidate);
 }
 
+template <class Io>
+static void fields(Io& io, EventView& v) {
+  io.field("time", v.time);
+  io.field("level", v.level);
+  io.field("event", v.event);
+  io.field("device", v.device);
+  io.field("session", v.session);
+  io.field("volume", v.volume);
+  io.field("path", v.path);
+  io.field("text", v.text);
+}
+
 namespace {
 
 constexpr std::array<std::string_view, 18> kCommands{"map",
@@ -271,6 +283,24 @@ std::string encode(const AdminRequest& request) {
 std::string encode(const AdminResponse& response) { return dump(response_json(response)); }
 std::string to_json_text(const AdminResponse& response) {
   return dump(response_json(response), 2) + "\n";
+}
+
+std::string encode(const EventView& event) {
+  Json json;
+  json["version"] = kAdminVersion;
+  json["event"] = JsonWriter::write(event);
+  return dump(json);
+}
+
+Outcome<EventView> decode_event(std::string_view line) {
+  auto json = parse_object(line);
+  if (!json) return tl::unexpected(json.error());
+  EventView event;
+  JsonReader reader(*json);
+  reader.object("event", event);
+  if (!reader.ok() || event.event.empty())
+    return usage_problem("the daemon sent an event that is none");
+  return event;
 }
 
 Outcome<AdminRequest> decode_request(std::string_view line) {

@@ -86,6 +86,10 @@ std::string encode(const AdminResponse& response);
 Outcome<AdminRequest> decode_request(std::string_view line);
 Outcome<AdminResponse> decode_response(std::string_view line);
 
+// The lines of an event stream: {"version":1,"event":{…}}.
+std::string encode(const EventView& event);
+Outcome<EventView> decode_event(std::string_view line);
+
 // The same fields for `-o json`, indented.
 std::string to_json_text(const AdminResponse& response);
 
