@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/log.h"
+#include "daemon/admin/suggest.h"
 #include "daemon/admin/units.h"
 
 namespace rnbd::cli {
@@ -79,16 +81,71 @@ Outcome<AdminRequest> parse_paths(AdminCommand command, std::string_view verb, c
   return request;
 }
 
+// DEVICE [SIZE [UNIT]]
+Outcome<AdminRequest> parse_resize(const Words& words) {
+  const char* usage = "rnbd resize DEVICE [SIZE[B|K|M|G|T|P|E]]";
+  if (words.empty()) return usage_problem("resize what?", usage);
+  AdminRequest request{.command = AdminCommand::resize, .target = words[0]};
+  if (words.size() == 1) return request;  // what the server has
+  const std::string size = words[1] + (words.size() > 2 ? words[2] : "");
+  const auto bytes = daemon::parse_size(size);
+  if (!bytes || *bytes == 0 || words.size() > 3)
+    return usage_problem(fmt::format("'{}' is not a size", printable(size)), usage);
+  request.size = *bytes;
+  return request;
+}
+
+// One device, volume or what else the daemon knows by that name.
+Outcome<AdminRequest> parse_one(AdminCommand command, std::string_view verb, const Words& words) {
+  if (words.empty())
+    return usage_problem(fmt::format("{} what?", verb), fmt::format("rnbd {} DEVICE", verb));
+  if (words.size() > 1)
+    return usage_problem(fmt::format("'{}' is not understood", printable(words[1])),
+                         "one device at a time");
+  return AdminRequest{.command = command, .target = words[0]};
+}
+
+// VOLUME [[from] SESSION]
+Outcome<AdminRequest> parse_close(const Words& all) {
+  Words words = all;
+  if (words.size() > 2 && words[1] == "from") words.erase(words.begin() + 1);
+  const char* usage = "rnbd server close VOLUME [SESSION]; see 'rnbd server list'";
+  if (words.empty()) return usage_problem("close what?", usage);
+  if (words.size() > 2)
+    return usage_problem(fmt::format("'{}' is not understood", printable(words[2])), usage);
+  AdminRequest request{.command = AdminCommand::close, .target = words[0]};
+  if (words.size() == 2) request.session = words[1];
+  return request;
+}
+
+// SESSION [PATH] [COUNTERS], or PATH [COUNTERS]
+Outcome<AdminRequest> parse_reset(const Words& all) {
+  constexpr std::array<std::string_view, 5> kCounters{"all", "rdma", "reconnects",
+                                                      "cpu_migration_from", "cpu_migration_to"};
+  Words words = all;
+  AdminRequest request{.command = AdminCommand::reset, .counters = "all"};
+  if (words.size() > 1 &&
+      std::find(kCounters.begin(), kCounters.end(), words.back()) != kCounters.end()) {
+    request.counters = words.back();
+    words.pop_back();
+  }
+  if (words.empty())
+    return usage_problem("reset the counters of what?",
+                         "rnbd reset SESSION [PATH] [" + daemon::join(kCounters, "|") + "]");
+  if (words.size() > 2)
+    return usage_problem(fmt::format("'{}' is not understood", printable(words[2])),
+                         daemon::suggestion(words[2], kCounters));
+  request.target = words[0];
+  if (words.size() == 2) request.path = words[1];
+  return request;
+}
+
 Outcome<AdminRequest> parse_set(const Command& command) {
   const char* usage =
       "rnbd set DEVICE hold=forever|fail|TIME, or rnbd set SESSION policy=NAME "
       "max_reconnect_attempts=N";
-  Words words = command.words;
-  AdminRequest request{.command = AdminCommand::set, .force = command.force};
-  if (words.size() > 1 && words.back() == "force") {
-    request.force = true;
-    words.pop_back();
-  }
+  const Words& words = command.words;
+  AdminRequest request{.command = AdminCommand::set};
   if (words.empty()) return usage_problem("set what?", usage);
   request.target = words[0];
   if (words.size() == 1)
@@ -112,6 +169,19 @@ std::string paths_of(const daemon::SessionView& session) {
   return text;
 }
 
+std::string settings_now(const daemon::AdminResponse& response) {
+  std::string text;
+  for (const auto& device : response.devices)
+    text += fmt::format("{} is {}, hold={}\n", device.name, device.state,
+                        device.hold_us == 0
+                            ? "forever"
+                            : daemon::format_duration(std::chrono::microseconds(device.hold_us)));
+  for (const auto& session : response.sessions)
+    text += fmt::format("session {}: policy={} max_reconnect_attempts={}\n",
+                        printable(session.name), session.policy, session.max_reconnect_attempts);
+  return text;
+}
+
 std::string settings_of(const AdminRequest& request) {
   std::string text;
   for (const auto& setting : request.settings)
@@ -121,16 +191,9 @@ std::string settings_of(const AdminRequest& request) {
 
 }  // namespace
 
-bool is_change(Verb verb) {
-  return verb == Verb::add || verb == Verb::remove || verb == Verb::disconnect ||
-         verb == Verb::reconnect || verb == Verb::set;
-}
+namespace {
 
-Outcome<AdminRequest> parse_change(const Command& command) {
-  if (command.side == Side::server)
-    return usage_problem("paths and settings are the client's", "leave 'server' out");
-  if (command.target == Target::device && command.verb != Verb::set)
-    return usage_problem("a device has no paths of its own", "name its session");
+Outcome<AdminRequest> parse_words(const Command& command) {
   switch (command.verb) {
     case Verb::add:
       return parse_add(command.words);
@@ -140,9 +203,48 @@ Outcome<AdminRequest> parse_change(const Command& command) {
       return parse_paths(AdminCommand::disconnect, "disconnect", command.words);
     case Verb::reconnect:
       return parse_paths(AdminCommand::reconnect, "reconnect", command.words);
+    case Verb::resize:
+      return parse_resize(command.words);
+    case Verb::remap:
+      return parse_one(AdminCommand::remap, "remap", command.words);
+    case Verb::recover:
+      // What a session or a path has to recover from is being disconnected.
+      if (command.target == Target::session || command.target == Target::path)
+        return parse_paths(AdminCommand::reconnect, "recover", command.words);
+      return parse_one(AdminCommand::recover, "recover", command.words);
+    case Verb::close:
+      return parse_close(command.words);
+    case Verb::reset:
+      return parse_reset(command.words);
     default:
       return parse_set(command);
   }
+}
+
+}  // namespace
+
+bool is_change(Verb verb) {
+  switch (verb) {
+    case Verb::add:
+    case Verb::remove:
+    case Verb::disconnect:
+    case Verb::reconnect:
+    case Verb::set:
+    case Verb::resize:
+    case Verb::remap:
+    case Verb::recover:
+    case Verb::close:
+    case Verb::reset:
+      return true;
+    default:
+      return false;
+  }
+}
+
+Outcome<AdminRequest> parse_change(const Command& command) {
+  auto request = parse_words(command);
+  if (request) request->force = command.force;
+  return request;
 }
 
 std::string intent(const AdminRequest& request) {
@@ -157,27 +259,56 @@ std::string intent(const AdminRequest& request) {
       return fmt::format("disconnect {}{}", target, path);
     case AdminCommand::reconnect:
       return fmt::format("reconnect {}{}", target, path);
+    case AdminCommand::resize:
+      return fmt::format(
+          "resize {} to {}", target,
+          request.size == 0 ? "what its server has" : daemon::format_size(request.size));
+    case AdminCommand::remap:
+      return fmt::format("open {} anew", target);
+    case AdminCommand::recover:
+      return fmt::format("recover {}", target);
+    case AdminCommand::close:
+      return fmt::format("take {} from {}", target,
+                         request.session.empty() ? "every client" : printable(request.session));
+    case AdminCommand::reset:
+      return fmt::format("reset the counters ({}) of {}{}", request.counters, target, path);
     default:
       return fmt::format("set {} {}", target, settings_of(request));
   }
 }
 
 std::string outcome(const AdminRequest& request, const daemon::AdminResponse& response) {
-  if (request.command == AdminCommand::set) {
-    std::string text;
-    for (const auto& device : response.devices)
-      text += fmt::format("{} is {}, hold={}\n", device.name, device.state,
-                          device.hold_us == 0
-                              ? "forever"
-                              : daemon::format_duration(std::chrono::microseconds(device.hold_us)));
-    for (const auto& session : response.sessions)
-      text += fmt::format("session {}: policy={} max_reconnect_attempts={}\n",
-                          printable(session.name), session.policy, session.max_reconnect_attempts);
-    return text;
-  }
   std::string text;
-  for (const auto& session : response.sessions) text += paths_of(session);
-  return text;
+  switch (request.command) {
+    case AdminCommand::set:
+      return settings_now(response);
+    case AdminCommand::resize:
+    case AdminCommand::remap:
+    case AdminCommand::recover:
+      for (const auto& device : response.devices)
+        text += fmt::format("{} is {}, {}\n", printable(device.name), device.state,
+                            daemon::human_size(device.size));
+      for (const auto& open : response.opens)
+        text += fmt::format("{} of session {}: {}\n", printable(open.volume),
+                            printable(open.session), daemon::human_size(open.size));
+      break;
+    case AdminCommand::close:
+      for (const auto& open : response.opens)
+        text += fmt::format("{} is taken from session {}\n", printable(open.volume),
+                            printable(open.session));
+      break;
+    case AdminCommand::reset:
+      return fmt::format("the counters of {} are reset\n", printable(request.target));
+    default:
+      break;
+  }
+  const bool paths =
+      request.command == AdminCommand::add_path || request.command == AdminCommand::remove_path ||
+      request.command == AdminCommand::disconnect || request.command == AdminCommand::reconnect;
+  for (const auto& session : response.sessions)
+    if (paths) text += paths_of(session);
+  if (!text.empty()) return text;
+  return fmt::format("{}: done\n", printable(request.target));
 }
 
 }  // namespace rnbd::cli

@@ -3,6 +3,8 @@
 //   add path SESSION [SRC@]DST [dest_port=N]     remove path SESSION PATH
 //   disconnect SESSION|PATH   reconnect SESSION|PATH   (or SESSION PATH)
 //   set DEVICE hold=…         set SESSION policy=… max_reconnect_attempts=…
+//   resize DEVICE [SIZE]   remap DEVICE   recover DEVICE|SESSION|PATH   close VOLUME [SESSION]
+//   reset SESSION [PATH] [COUNTERS]
 // and what is said when it is done. Pure.
 
 #include <string>

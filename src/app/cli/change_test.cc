@@ -68,11 +68,43 @@ TEST(Change, MistakesSayWhatIsMissingAndHowItGoes) {
             std::string::npos);
   EXPECT_NE(refused({"remove", "path"}).find("remove what"), std::string::npos);
   EXPECT_NE(refused({"disconnect", "s", "1", "2"}).find("'2'"), std::string::npos);
-  EXPECT_NE(refused({"device", "disconnect", "rnbd0"}).find("session"), std::string::npos);
-  EXPECT_NE(refused({"server", "disconnect", "s"}).find("client's"), std::string::npos);
   EXPECT_NE(refused({"set", "rnbd0", "hold"}).find("'hold' is no setting"), std::string::npos);
   EXPECT_NE(refused({"set", "rnbd0", "=x"}).find("no setting"), std::string::npos);
   EXPECT_NE(refused({"set", "rnbd0", "hold="}).find("no setting"), std::string::npos);
+}
+
+TEST(Change, ASizeMayHaveItsUnitBesideIt) {
+  EXPECT_EQ(request_of({"resize", "rnbd0"}).size, 0U);  // what the server has
+  EXPECT_EQ(request_of({"resize", "rnbd0", "512", "M"}).size, 512U << 20);
+  EXPECT_EQ(request_of({"resize", "rnbd0", "1G"}).size, 1U << 30);
+  EXPECT_EQ(request_of({"client", "device", "resize", "rnbd0", "512", "M", "verbose"}).size,
+            512U << 20);
+  EXPECT_NE(refused({"resize", "rnbd0", "much"}).find("'much' is not a size"), std::string::npos);
+  EXPECT_NE(refused({"resize", "rnbd0", "0"}).find("not a size"), std::string::npos);
+  EXPECT_NE(refused({"resize"}).find("resize what"), std::string::npos);
+}
+
+TEST(Change, AVolumeIsTakenFromOneClientOrFromAll) {
+  EXPECT_EQ(request_of({"close", "v"}).session, "");
+  EXPECT_EQ(request_of({"close", "v", "a@b"}).session, "a@b");
+  EXPECT_EQ(request_of({"server", "device", "close", "v", "from", "a@b"}).session, "a@b");
+  EXPECT_TRUE(request_of({"close", "v", "--force"}).force);
+  EXPECT_NE(refused({"close", "v", "a", "b"}).find("'b'"), std::string::npos);
+}
+
+TEST(Change, WhatRecoversIsADeviceOrAPathThatIsConnectedAgain) {
+  EXPECT_EQ(request_of({"recover", "rnbd0"}).command, AdminCommand::recover);
+  EXPECT_EQ(request_of({"session", "recover", "a@b"}).command, AdminCommand::reconnect);
+  EXPECT_EQ(request_of({"remap", "rnbd0", "force"}).force, true);
+}
+
+TEST(Change, CountersAreResetBySessionPathAndName) {
+  EXPECT_EQ(request_of({"reset", "s"}).counters, "all");
+  const AdminRequest request = request_of({"reset", "s", "2", "rdma"});
+  EXPECT_EQ(request.target, "s");
+  EXPECT_EQ(request.path, "2");
+  EXPECT_EQ(request.counters, "rdma");
+  EXPECT_NE(refused({"reset", "s", "2", "rmda"}).find("'rdma'"), std::string::npos);
 }
 
 TEST(Change, WhatWouldBeDoneAndWhatWasDoneAreTold) {

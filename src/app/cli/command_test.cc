@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "app/cli/fields.h"
+#include "app/cli/verbs.h"
+
 namespace rnbd::cli {
 namespace {
 
@@ -70,56 +73,6 @@ TEST(Command, MistakesNameTheCulpritAndTheNearestWord) {
   EXPECT_NE(refused({}).find("no command"), std::string::npos);
 }
 
-TEST(MapWords, TheKernelsWordsMayBeSeparateOrOne) {
-  auto separate =
-      parse_map_words({"sessname=blya", "path=ip:10.50.100.66", "device_path=/dev/ram0"}, "me", 4);
-  auto one = parse_map_words({"sessname=blya path=ip:10.50.100.66 device_path=/dev/ram0"}, "me", 4);
-  ASSERT_TRUE(separate && one);
-  EXPECT_EQ(*separate, *one);
-  EXPECT_EQ(separate->session, "blya");
-}
-
-TEST(MapWords, AUriWithoutSessionGetsOneNamedAfterBothEnds) {
-  EXPECT_EQ(parse_map_words({"rnbd://10.0.0.1/v"}, "me.example", 4)->session, "me@10-0-0-1");
-  EXPECT_EQ(parse_map_words({"rnbd://10.0.0.1/v?sess=a"}, "me", 4)->session, "a");
-}
-
-TEST(MapWords, AVolumeFromAServerInPlainWords) {
-  auto request = parse_map_words({"vol0", "from", "10.0.0.1", "store2", "ro"}, "me", 4);
-  ASSERT_TRUE(request) << request.error().text();
-  EXPECT_EQ(request->device_path, "vol0");
-  EXPECT_EQ(request->access_mode, "ro");
-  ASSERT_EQ(request->paths.size(), 2U);
-  EXPECT_EQ(request->paths[0].destination, "ip:10.0.0.1");
-  EXPECT_EQ(request->paths[1].destination, "host:store2");
-}
-
-TEST(MapWords, WhatIsNotUnderstoodIsSaid) {
-  for (const Words& words :
-       {Words{}, Words{"vol0"}, Words{"vol0", "from"}, Words{"vol0", "from", "ro"},
-        Words{"vol0", "from", "a/b"}, Words{"rnbd://h/v", "ro"}, Words{"sessname=a"}})
-    EXPECT_FALSE(parse_map_words(words, "me", 4));
-}
-
-TEST(TargetWords, WhateverMapsUnmaps) {
-  for (const Words& words :
-       {Words{"sessname=a", "path=ip:1.2.3.4", "device_path=v"},
-        Words{"sessname=a path=ip:1.2.3.4 device_path=v"}, Words{"rnbd://1.2.3.4/v?sess=a"}}) {
-    auto target = parse_target_words(words, "me", 4);
-    ASSERT_TRUE(target);
-    EXPECT_EQ(target->target, "v");
-    EXPECT_EQ(target->session, "a");
-  }
-  EXPECT_EQ(parse_target_words({"vol0", "from", "1.2.3.4"}, "me", 4)->session, "me@1-2-3-4");
-  EXPECT_EQ(parse_target_words({"rnbd0"}, "me", 4)->target, "rnbd0");
-  EXPECT_EQ(parse_target_words({"nbd+unix:///v?socket=/s"}, "me", 4)->target,
-            "nbd+unix:///v?socket=/s");
-  EXPECT_TRUE(parse_target_words({"rnbd0", "force"}, "me", 4)->force);
-  EXPECT_FALSE(parse_target_words({"rnbd0", "normal"}, "me", 4)->force);
-  EXPECT_FALSE(parse_target_words({"rnbd0", "rnbd1"}, "me", 4));
-  EXPECT_FALSE(parse_target_words({}, "me", 4));
-}
-
 TEST(Command, ChangesMayNameTheirTargetBeforeOrAfterTheVerb) {
   for (const Words& words : {Words{"add", "path", "s", "p"}, Words{"path", "add", "s", "p"},
                              Words{"add", "s", "p"}, Words{"client", "path", "add", "s", "p"}}) {
@@ -129,6 +82,89 @@ TEST(Command, ChangesMayNameTheirTargetBeforeOrAfterTheVerb) {
   EXPECT_EQ(parsed({"delete", "path", "s", "p"}).verb, Verb::remove);
   EXPECT_EQ(parsed({"session", "disconnect", "s"}).words, Words{"s"});
   EXPECT_NE(refused({"reconect", "s"}).find("'reconnect'"), std::string::npos);
+}
+
+TEST(Command, ATargetThatIsTheOnlyWordLeftIsAName) {
+  EXPECT_EQ(parsed({"unmap", "path"}).words, Words{"path"});
+  EXPECT_EQ(parsed({"unmap", "path"}).target, Target::any);
+  EXPECT_EQ(parsed({"unmap", "device", "rnbd0"}).words, Words{"rnbd0"});
+  EXPECT_EQ(parsed({"show", "session", "s"}).target, Target::session);
+}
+
+TEST(Command, AModeOrTargetACommandIsNotForIsRefused) {
+  EXPECT_NE(refused({"server", "map", "x"}).find("client's"), std::string::npos);
+  EXPECT_NE(refused({"server", "add", "path", "s", "p"}).find("client's"), std::string::npos);
+  EXPECT_NE(refused({"client", "close", "v"}).find("server's"), std::string::npos);
+  EXPECT_NE(refused({"device", "disconnect", "rnbd0"}).find("session"), std::string::npos);
+  EXPECT_NE(refused({"session", "map", "x"}).find("device"), std::string::npos);
+  EXPECT_EQ(parsed({"server", "session", "disconnect", "s"}).side, Side::server);
+}
+
+TEST(Command, FieldsAndUnitsAreWordsOfAList) {
+  const Command command = parsed({"list", "sessname,devname", "+size", "-state", "M"});
+  EXPECT_EQ(command.fields, (Words{"sessname,devname", "+size", "-state"}));
+  EXPECT_EQ(command.unit, 'M');
+  EXPECT_EQ(parsed({"list", "all"}).fields, Words{"all"});
+  EXPECT_EQ(parsed({"list", "--fields=name,size"}).fields, Words{"name,size"});
+  // What is shown is a name first; then come fields.
+  EXPECT_EQ(parsed({"show", "M"}).words, Words{"M"});
+  EXPECT_EQ(parsed({"show", "name", "name"}).fields, Words{"name"});
+  EXPECT_EQ(parsed({"unmap", "all"}).words, Words{"all"});
+}
+
+TEST(Command, NoFieldCanBeMistakenForShortOptions) {
+  for (bool server : {false, true})
+    for (Target target : {Target::device, Target::session, Target::path})
+      for (std::string_view name : field_names(target, server)) {
+        bool options_only = true;
+        for (char c : name) options_only = options_only && find_option(c) != nullptr;
+        EXPECT_FALSE(options_only) << name;
+        EXPECT_EQ(name.find_first_not_of("abcdefghijklmnopqrstuvwxyz_0123456789"),
+                  std::string_view::npos)
+            << name;
+        EXPECT_EQ(find_option_word(name), nullptr) << name;
+      }
+}
+
+TEST(Command, ABareFormatIsTheOldToolsShapeAndADashedOneIsOurs) {
+  EXPECT_TRUE(parsed({"list", "json"}).old_shape);
+  EXPECT_FALSE(parsed({"list", "-o", "json"}).old_shape);
+  EXPECT_FALSE(parse_command({"list"}, "json")->old_shape);
+  EXPECT_EQ(parsed({"list", "-o", "yaml"}).output, Output::yaml);
+  EXPECT_EQ(parsed({"unmap", "json"}).words, Words{"json"});
+  EXPECT_EQ(parsed({"unmap", "rnbd0", "json"}).output, Output::json);
+}
+
+TEST(Command, OptionsSaidAsWordsFollowTheFirstArgument) {
+  EXPECT_TRUE(parsed({"unmap", "rnbd0", "force"}).force);
+  EXPECT_EQ(parsed({"unmap", "force"}).words, Words{"force"});
+  const Command resize = parsed({"client", "device", "resize", "rnbd0", "512", "M", "verbose"});
+  EXPECT_EQ(resize.words, (Words{"rnbd0", "512", "M"}));
+  EXPECT_TRUE(resize.verbose);
+  EXPECT_EQ(parsed({"attr", "set", "x", "force"}).words, (Words{"set", "x", "force"}));
+  EXPECT_FALSE(parsed({"list", "nototals"}).totals);
+  EXPECT_FALSE(parsed({"list", "notree"}).tree);
+}
+
+TEST(Command, OfTopAnNIsHowOften) {
+  EXPECT_EQ(parsed({"top", "-n", "3"}).count, 3U);
+  EXPECT_EQ(parsed({"top", "-n3", "-d", "100ms", "--batch"}).interval, 100ms);
+  EXPECT_TRUE(parsed({"unmap", "x", "-n"}).dry_run);
+  EXPECT_NE(refused({"top", "-n", "0"}).find("'0'"), std::string::npos);
+}
+
+TEST(Help, EveryCommandHasOneAndItsAliasesAreKnown) {
+  for (const VerbInfo& verb : verbs()) {
+    EXPECT_FALSE(help_text(std::string(verb.name)).empty()) << verb.name;
+    EXPECT_EQ(find_verb(verb.name)->verb, verb.verb);
+    for (std::string_view alias : split_words(verb.aliases))
+      EXPECT_EQ(find_verb(alias)->verb, verb.verb);
+  }
+  for (const OptionInfo& option : options())
+    EXPECT_NE(help_text("").find(option.name), std::string::npos) << option.name;
+  for (std::string_view topic : help_topics())
+    EXPECT_FALSE(help_text(std::string(topic)).empty()) << topic;
+  EXPECT_TRUE(help_text("nonsense").empty());
 }
 
 }  // namespace

@@ -368,7 +368,7 @@ class Demo {
 
 }  // namespace
 
-int run_demo(const Command& command) {
+ExitStatus run_demo(const Command& command) {
   auto begin = Clock::now();
   Outcome<std::string> result;
   {

@@ -3,15 +3,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdio>
-#include <thread>
 
+#include "app/cli/apply.h"
+#include "app/cli/attr.h"
 #include "app/cli/change.h"
-#include "app/cli/format.h"
+#include "app/cli/completion.h"
+#include "app/cli/daemons.h"
+#include "app/cli/doctor.h"
+#include "app/cli/events.h"
+#include "app/cli/list.h"
+#include "app/cli/mapping.h"
+#include "app/cli/progress.h"
+#include "app/cli/top.h"
 #include "base/log.h"
-#include "daemon/admin/admin_client.h"
 #include "daemon/admin/runtime.h"
 #include "daemon/admin/suggest.h"
 
@@ -25,243 +31,164 @@ using daemon::Outcome;
 using daemon::Problem;
 using daemon::ProblemCode;
 
-int cpus() { return static_cast<int>(std::max(1U, std::thread::hardware_concurrency())); }
-
-void print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
-
-int fail_with(const Problem& problem) {
-  std::fprintf(stderr, "rnbd: %s\n", problem.text().c_str());
-  return static_cast<int>(problem.code);
-}
-
-std::string socket_of(const Command& command) {
-  if (!command.socket.empty()) return command.socket;
-  if (command.side == Side::server) return daemon::default_server_socket();
-  std::string named = daemon::environment("RNBD_SOCKET");
-  return named.empty() ? daemon::default_client_socket() : named;
-}
-
-// Asks the daemon; what it refuses is a problem like any other.
-Outcome<AdminResponse> ask(const Command& command, const AdminRequest& request) {
-  auto answer = daemon::ask_daemon(socket_of(command), request, command.timeout);
-  if (answer && answer->error) return daemon::problem(*answer->error);
-  return answer;
-}
-
-int print_answer(const Command& command, const AdminResponse& response, const std::string& text) {
-  if (command.output == Output::json)
-    print(to_json_text(response));
-  else if (!command.quiet)
-    print(text);
-  return 0;
-}
-
-int run_map(const Command& command) {
-  AdminRequest request{.command = AdminCommand::map, .exclusive = command.exclusive};
-  auto map = parse_map_words(command.words, daemon::host_name(), cpus());
-  if (!map) return fail_with(map.error());
-  request.map = std::move(*map);
-  request.map.frontend = command.frontend;
-  if (command.dry_run) {
-    print("would map " + to_line(request.map) + "\n");
-    return 0;
-  }
-  auto answer = ask(command, request);
-  if (!answer) return fail_with(answer.error());
-  if (answer->devices.empty())
-    return fail_with({ProblemCode::failed, "the daemon mapped it but does not say as what",
-                      "see 'rnbd list'", 0});
-  bool structured = command.output == Output::csv || command.output == Output::xml;
-  return print_answer(
-      command, *answer,
-      structured ? render({device_table(answer->devices, true)}, command.output, command.headers)
-                 : describe_use(answer->devices[0], answer->already));
-}
-
-int run_unmap(const Command& command) {
-  auto target = parse_target_words(command.words, daemon::host_name(), cpus());
-  if (!target) return fail_with(target.error());
-  AdminRequest request{.command = AdminCommand::unmap,
-                       .target = target->target,
-                       .session = target->session,
-                       .force = command.force || target->force};
-  if (command.dry_run) {
-    print(fmt::format("would unmap {}{}\n", printable(request.target),
-                      request.force ? " by force" : ""));
-    return 0;
-  }
-  auto answer = ask(command, request);
-  if (!answer) return fail_with(answer.error());
-  std::string name = answer->devices.empty() ? target->target : answer->devices[0].name;
-  return print_answer(command, *answer, fmt::format("{} is unmapped\n", printable(name)));
-}
-
-std::vector<Table> tables_of(const Command& command, const AdminResponse& answer, bool exact) {
-  switch (command.target) {
-    case Target::session:
-      return {session_table(answer.sessions, exact)};
-    case Target::path:
-      return {path_table(answer.sessions, exact)};
-    case Target::device:
-      break;
-    case Target::any:
-      if (command.side == Side::server)
-        return {open_table(answer.opens, exact), session_table(answer.sessions, exact)};
-      if (command.verbose)
-        return {device_table(answer.devices, exact), session_table(answer.sessions, exact),
-                path_table(answer.sessions, exact)};
-      break;
-  }
-  return {command.side == Side::server ? open_table(answer.opens, exact)
-                                       : device_table(answer.devices, exact)};
-}
-
-int run_list(const Command& command) {
+ExitStatus run_ping(const Command& command) {
   if (!command.words.empty())
-    return fail_with({ProblemCode::usage,
-                      fmt::format("list takes no '{}'", printable(command.words[0])),
-                      "'rnbd show' tells about one thing", EINVAL});
-  auto answer = ask(command, {.command = AdminCommand::list});
-  if (!answer) return fail_with(answer.error());
-  auto tables = tables_of(command, *answer, command.output != Output::table);
-  std::string text = render(tables, command.output, command.headers);
-  if (command.output == Output::table) text += warnings(answer->sessions);
-  return print_answer(command, *answer, text);
+    return daemon::usage_problem("ping asks the daemon of this machine and takes no argument",
+                                 "with --socket, another one");
+  auto daemons = Daemons::of(command);
+  if (!daemons) return tl::unexpected(daemons.error());
+  auto answer = daemons->ask({.command = AdminCommand::ping});
+  if (!answer) return tl::unexpected(answer.error());
+  const std::string text =
+      fmt::format("{} {} answers (pid {})\n", printable(answer->daemon.program),
+                  printable(answer->daemon.version), answer->daemon.pid);
+  return print_answer(command, {std::move(*answer), {}, false}, {}, text);
 }
 
-bool names(const daemon::DeviceView& d, const TargetWords& words) {
-  if (!words.session.empty()) return d.volume == words.target && d.session == words.session;
-  const std::array<std::string, 8> all{
-      d.name,   "/dev/" + d.name,          d.node, d.loop, d.file, d.nbd,
-      d.volume, d.volume + "@" + d.session};
-  return std::find(all.begin(), all.end(), words.target) != all.end();
+// Without a mode, a command both daemons have goes to the one that knows the name.
+Outcome<Command> aimed(const Command& command, const Daemons& daemons, const std::string& target) {
+  Command result = command;
+  if (command.side != Side::any || info(command.verb).sides != kBoth) return result;
+  auto both = daemons.ask_both({.command = AdminCommand::list});
+  if (!both || !both->both) return result;
+  const bool here = keep_named(both->first, {target, "", false});
+  const bool there = keep_named(both->server, {target, "", false});
+  if (here && there)
+    return daemon::usage_problem(
+        fmt::format("rnbd-client and rnbd-server both have a '{}'", printable(target)),
+        fmt::format("rnbd client {0} ..., or rnbd server {0} ...", info(command.verb).name));
+  if (there) result.side = Side::server;
+  return result;
 }
 
-// "src,dst" is "src@dst".
-std::string with_at(std::string text) {
-  if (!text.starts_with("unix:")) std::replace(text.begin(), text.end(), ',', '@');
-  return text;
-}
-
-// Keeps of the answer what the words name; false when nothing is left.
-bool keep_named(AdminResponse& answer, const TargetWords& words) {
-  std::erase_if(answer.devices, [&](const auto& d) { return !names(d, words); });
-  std::erase_if(answer.opens, [&](const auto& o) {
-    return o.volume != words.target && o.session != words.target;
-  });
-  bool device_found = !answer.devices.empty();
-  auto session_named = [&](const daemon::SessionView& s) {
-    bool of_device = std::any_of(answer.devices.begin(), answer.devices.end(),
-                                 [&](const auto& d) { return d.session == s.name; });
-    bool by_path = std::any_of(s.paths.begin(), s.paths.end(), [&](const auto& p) {
-      return p.name == with_at(words.target) || p.destination == words.target;
-    });
-    return of_device || by_path || s.name == words.target;
-  };
-  std::erase_if(answer.sessions, [&](const auto& s) { return !session_named(s); });
-  return device_found || !answer.sessions.empty() || !answer.opens.empty();
-}
-
-int run_show(const Command& command) {
-  auto answer = ask(command, {.command = AdminCommand::list});
-  if (!answer) return fail_with(answer.error());
-  if (!command.words.empty()) {
-    auto words = parse_target_words(command.words, daemon::host_name(), cpus());
-    if (!words) return fail_with(words.error());
-    if (!keep_named(*answer, *words))
-      return fail_with(
-          {ProblemCode::not_found,
-           fmt::format("there is no device, session or path '{}'", printable(words->target)),
-           "see 'rnbd list'", ENOENT});
+// A volume is taken from several clients at once only when that is said.
+Outcome<void> check_close(const Daemons& daemons, AdminRequest& request) {
+  if (!request.session.empty()) return {};
+  auto answer = daemons.ask({.command = AdminCommand::list});
+  if (!answer) return tl::unexpected(answer.error());
+  std::string sessions;
+  std::size_t count = 0;
+  for (const auto& open : answer->opens) {
+    if (open.volume + "@" + open.session == request.target) {
+      request.target = open.volume;
+      request.session = open.session;
+      return {};
+    }
+    if (open.volume != request.target) continue;
+    sessions += (count++ == 0 ? "" : ", ") + printable(open.session);
   }
-  if (command.output == Output::csv || command.output == Output::xml)
-    return print_answer(command, *answer,
-                        render(tables_of(command, *answer, true), command.output, command.headers));
-  std::string text = command.words.empty() ? describe(answer->daemon) : "";
-  auto add = [&](const std::string& part) { text += (text.empty() ? "" : "\n") + part; };
-  for (const auto& device : answer->devices) add(describe(device));
-  for (const auto& session : answer->sessions) add(describe(session));
-  if (const std::string words = warnings(answer->sessions); !words.empty()) add(words);
-  if (!answer->opens.empty()) add(render({open_table(answer->opens, false)}, Output::table, true));
-  return print_answer(command, *answer, text);
+  if (count > 1 && !request.force)
+    return daemon::problem(
+        {ProblemCode::busy,
+         fmt::format("'{}' is open in {} sessions: {}", printable(request.target), count, sessions),
+         "name one, or take it from all with --force", EBUSY});
+  return {};
 }
 
-int run_ping(const Command& command) {
-  if (!command.words.empty())
-    return fail_with({ProblemCode::usage,
-                      "ping asks the daemon of this machine and takes no argument",
-                      "with --socket, another one", EINVAL});
-  auto answer = ask(command, {.command = AdminCommand::ping});
-  if (!answer) return fail_with(answer.error());
-  return print_answer(command, *answer,
-                      fmt::format("{} {} answers (pid {})\n", answer->daemon.program,
-                                  answer->daemon.version, answer->daemon.pid));
+Outcome<Table> table_of(const Command& command, const AdminRequest& request,
+                        const AdminResponse& answer) {
+  if (!answer.devices.empty()) return device_table(answer.devices, command.fields);
+  if (!answer.opens.empty()) return open_table(answer.opens, command.fields);
+  const bool server = of_server(answer);
+  if (request.command == AdminCommand::set)
+    return session_table(answer.sessions, server, command.fields);
+  return path_table(answer.sessions, server, command.fields);
 }
 
-int run_change(const Command& command) {
-  auto request = parse_change(command);
-  if (!request) return fail_with(request.error());
-  if (command.dry_run) {
+ExitStatus run_change(const Command& said) {
+  auto request = parse_change(said);
+  if (!request) return tl::unexpected(request.error());
+  auto daemons = Daemons::of(said);
+  if (!daemons) return tl::unexpected(daemons.error());
+  if (said.dry_run) {
     print(fmt::format("would {}\n", intent(*request)));
     return 0;
   }
-  auto answer = ask(command, *request);
-  if (!answer) return fail_with(answer.error());
-  if (command.output == Output::csv || command.output == Output::xml) {
-    const Table table = answer->devices.empty() ? (request->command == AdminCommand::set
-                                                       ? session_table(answer->sessions, true)
-                                                       : path_table(answer->sessions, true))
-                                                : device_table(answer->devices, true);
-    return print_answer(command, *answer, render({table}, command.output, command.headers));
+  auto command = aimed(said, *daemons, request->target);
+  if (!command) return tl::unexpected(command.error());
+  daemons = Daemons::of(*command);
+  if (!daemons) return tl::unexpected(daemons.error());
+  if (request->command == AdminCommand::close)
+    if (auto may = check_close(*daemons, *request); !may) return tl::unexpected(may.error());
+  Progress progress(intent(*request), command->timeout, command->quiet);
+  auto answer = daemons->ask(*request);
+  if (!answer && request->command == AdminCommand::recover &&
+      answer.error().code == ProblemCode::not_found && said.target == Target::any) {
+    // No device: then a session or a path, which recovers by being connected.
+    request->command = AdminCommand::reconnect;
+    auto connected = daemons->ask(*request);
+    if (connected) answer = std::move(connected);
   }
-  return print_answer(command, *answer, outcome(*request, *answer));
+  if (!answer) return tl::unexpected(answer.error());
+  auto table = table_of(*command, *request, *answer);
+  if (!table) return tl::unexpected(table.error());
+  const std::string text = outcome(*request, *answer);
+  return print_answer(*command, {std::move(*answer), {}, false}, {*table}, text);
 }
 
-int run_help(const Command& command) {
+ExitStatus run_help(const Command& command) {
   std::string topic = command.words.empty() ? "" : command.words[0];
-  std::string text = help_text(topic);
-  if (text.empty()) {
-    constexpr std::array<std::string_view, 14> topics{
-        "map",        "unmap",     "list", "show", "ping",       "add", "remove",
-        "disconnect", "reconnect", "set",  "demo", "exit-codes", "uri", "json"};
-    return fail_with({ProblemCode::usage, fmt::format("there is no help on '{}'", printable(topic)),
-                      daemon::suggestion(topic, topics), EINVAL});
-  }
+  if (const VerbInfo* verb = find_verb(topic)) topic = verb->name;
+  const std::string text = help_text(topic);
+  if (text.empty())
+    return daemon::usage_problem(fmt::format("there is no help on '{}'", printable(topic)),
+                                 daemon::suggestion(topic, help_topics()));
   print(text);
   return 0;
 }
 
-}  // namespace
-
-int run_command_line(const std::vector<std::string>& words) {
-  auto command = parse_command(words, daemon::environment("RNBD_OUTPUT"));
-  if (!command) return fail_with(command.error());
-  switch (command->verb) {
+ExitStatus run_verb(const Command& command) {
+  if (is_change(command.verb)) return run_change(command);
+  switch (command.verb) {
     case Verb::map:
-      return run_map(*command);
+      return run_map(command);
     case Verb::unmap:
-      return run_unmap(*command);
+      return run_unmap(command);
     case Verb::list:
-      return run_list(*command);
+      return run_list(command);
     case Verb::show:
-      return run_show(*command);
+      return run_show(command);
+    case Verb::tree:
+      return run_tree(command);
+    case Verb::dump:
+      return run_dump(command);
+    case Verb::attr:
+      return run_attr(command);
+    case Verb::top:
+      return run_top(command);
+    case Verb::events:
+      return run_events(command);
+    case Verb::doctor:
+      return run_doctor(command);
+    case Verb::apply:
+    case Verb::diff:
+      return run_apply(command);
     case Verb::ping:
-      return run_ping(*command);
-    case Verb::add:
-    case Verb::remove:
-    case Verb::disconnect:
-    case Verb::reconnect:
-    case Verb::set:
-      return run_change(*command);
+      return run_ping(command);
+    case Verb::completion:
+      return run_completion(command);
     case Verb::demo:
-      return run_demo(*command);
-    case Verb::help:
-      return run_help(*command);
+      return run_demo(command);
     case Verb::version:
       print("rnbd " RNBD_VERSION "\n");
       return 0;
+    default:
+      return run_help(command);
   }
-  return static_cast<int>(ProblemCode::usage);
+}
+
+}  // namespace
+
+int run_command_line(const std::vector<std::string>& words, const std::string& program) {
+  const auto end = std::find(words.begin(), words.end(), "--");
+  const bool as_errno =
+      program.ends_with("rnbd-compat") || std::find(words.begin(), end, "--errno-exit") != end;
+  auto command = parse_command(words, daemon::environment("RNBD_OUTPUT"));
+  const ExitStatus done =
+      command ? run_verb(*command) : ExitStatus(tl::unexpected(command.error()));
+  if (done) return *done;
+  std::fprintf(stderr, "rnbd: %s\n", done.error().text().c_str());
+  return exit_status(done.error(), as_errno);
 }
 
 }  // namespace rnbd::cli

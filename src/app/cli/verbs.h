@@ -5,15 +5,18 @@
 #include <vector>
 
 #include "app/cli/command.h"
+#include "app/cli/console.h"
 
 namespace rnbd::cli {
 
-int run_command_line(const std::vector<std::string>& words);
+// `program` is how we were called: as rnbd-compat the exit status is the old tool's.
+int run_command_line(const std::vector<std::string>& words, const std::string& program);
 
 // The text of "rnbd help [topic]"; empty for an unknown topic.
 std::string help_text(const std::string& topic);
+std::vector<std::string_view> help_topics();
 
 // rnbd demo: the main job end to end on this machine.
-int run_demo(const Command& command);
+ExitStatus run_demo(const Command& command);
 
 }  // namespace rnbd::cli

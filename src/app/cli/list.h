@@ -1,0 +1,20 @@
+#pragma once
+// list, show, tree, dump: what there is.
+
+#include "app/cli/console.h"
+#include "app/cli/words.h"
+#include "daemon/admin/protocol.h"
+
+namespace rnbd::cli {
+
+ExitStatus run_list(const Command& command);
+ExitStatus run_show(const Command& command);
+ExitStatus run_tree(const Command& command);
+ExitStatus run_dump(const Command& command);
+
+// Keeps of an answer what the words name; false when nothing is left. Pure.
+bool keep_named(daemon::AdminResponse& answer, const TargetWords& words);
+// Sessions with what belongs to them below, as lines. Pure.
+std::string tree_text(const daemon::AdminResponse& answer, const Style& style);
+
+}  // namespace rnbd::cli
