@@ -18,7 +18,7 @@ heartbeat_interval = "500ms"
 heartbeat_missed_max = 3
 reconnect_delay = "20ms"
 reconnect_delay_max = "500ms"
-connect_timeout = "2s"
+connect_timeout = "5s"
 backend_patience = "1s"
 END
 client_start --config /tmp/rnbd.toml
