@@ -8,7 +8,7 @@ from pages import MAN, ROOT, all_pages
 # Pages of others that ours refer to.
 FOREIGN = {"blkid(8)", "fio(1)", "fstab(5)", "fusermount3(1)", "journalctl(1)", "losetup(8)", "mkfs(8)", "mount(8)", "nbd-client(8)",
            "nbdcopy(1)", "nbdinfo(1)", "qemu-img(1)", "rdma(8)", "rping(1)", "systemctl(1)", "systemd(1)", "systemd.mount(5)",
-           "systemd.unit(5)", "udev(7)", "unix(7)", "sysfs(5)", "bash(1)", "modprobe(8)", "umount(8)", "nbdkit(1)", "tc(8)"}
+           "systemd.unit(5)", "udev(7)", "unix(7)", "sysfs(5)", "bash(1)", "modprobe(8)", "umount(8)", "nbdkit(1)", "write(2)"}
 
 
 class Lint(unittest.TestCase):
