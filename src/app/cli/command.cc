@@ -152,7 +152,6 @@ class Parser {
     const bool may_be_option =
         !only_words_ && !takes_anything(verb) && (takes_no_name(verb) || !command_.words.empty());
     if (may_be_option && take_option_word(word)) return {};
-    if (!only_words_ && lists(verb) && take_listing_word(word)) return {};
     // "add path …" is "path add …".
     if (!only_words_ && command_.words.empty() && command_.target == Target::any &&
         verb != Verb::help && verb_->targets != kNothing) {
@@ -162,6 +161,7 @@ class Parser {
         return {};
       }
     }
+    if (!only_words_ && lists(verb) && take_listing_word(word)) return {};
     command_.words.push_back(word);
     return {};
   }

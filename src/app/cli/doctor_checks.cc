@@ -137,8 +137,7 @@ Findings check_drivers(const Machine& machine) {
     findings.push_back({Severity::note, "driver",
                         "there is no ublk driver: volumes are no fast block devices",
                         old ? fmt::format("Linux {} is too old for it, 6.0 is not", release)
-                            : "modprobe ublk_drv (Debian has it from Linux 6.10 on, Ubuntu in "
-                              "linux-modules-extra)"});
+                            : "modprobe ublk_drv"});
   }
   findings.push_back(fuse ? Finding{Severity::ok, "driver", "there is /dev/fuse", ""}
                           : Finding{Severity::note, "driver",
@@ -216,14 +215,15 @@ Findings check_rdma(const Machine& machine) {
 
 Findings check_interface(const Machine& machine, const std::string& interface,
                          const std::string& destination) {
-  constexpr std::uint64_t kEthernet = 1500, kJumbo = 4200;
+  constexpr std::uint64_t kEthernet = 1500, kJumbo = 4200;  // bytes
   const std::string where = "/sys/class/net/" + interface + "/";
   const std::uint64_t mtu = number_of(machine.read(where + "mtu"));
   const std::string text = fmt::format("{} goes over {} with MTU {}", destination, interface, mtu);
   if (mtu == 0) return {};
   if (mtu < kEthernet)
-    return {{Severity::warning, "network", text,
-             "small packets cost throughput: ip link set dev " + interface + " mtu 1500"}};
+    return {{Severity::note, "network", text,
+             "small packets cost throughput: where the network allows, ip link set dev " +
+                 interface + " mtu 1500"}};
   // RDMA over this interface splits its messages into packets of at most 4096 bytes.
   bool rdma = false;
   for (const std::string& device : machine.list("/sys/class/infiniband"))

@@ -147,8 +147,9 @@ constexpr std::array kSessionFields{
     Field<SessionRow>{{"path_letters", "path_uu", "PS", Kind::text, kShown, false,
                        "a letter per path: U connected, _ not"},
                       [](S s) { return Cell{path_letters(s.session)}; }},
-    Field<SessionRow>{{"paths", "path_cnt", "PATHS", Kind::count, kShown, false, "how many paths"},
-                      [](S s) { return number(s.session.paths.size()); }},
+    Field<SessionRow>{
+        {"path_count", "path_cnt", "PATHS", Kind::count, kShown, false, "how many paths"},
+        [](S s) { return number(s.session.paths.size()); }},
     Field<SessionRow>{
         {"connected_paths", "act_path_cnt", "UP", Kind::count, false, false, "connected ones"},
         [](S s) {

@@ -302,7 +302,8 @@ std::string overview() {
       "commands\n";
   for (const VerbInfo& verb : verbs()) {
     const std::string usage = fmt::format("{} {}", verb.name, verb.usage);
-    text += fmt::format("  {:<44} {}\n", usage, verb.summary);
+    text += usage.size() > 44 ? fmt::format("  {}\n{:46} {}\n", usage, "", verb.summary)
+                              : fmt::format("  {:<44} {}\n", usage, verb.summary);
   }
   text += "\n'rnbd help COMMAND' tells more; 'rnbd help all' everything.\n\noptions\n";
   return text + options_text();
