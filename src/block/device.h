@@ -53,6 +53,10 @@ class Device {
   virtual Limits limits() const = 0;            // any thread
   // A queue for `loop`; call on that loop's thread, use and destroy it there.
   virtual Result<std::unique_ptr<Queue>> open_queue(Loop& loop) = 0;
+  // Asks what is behind it how big it is now; limits() says so from then on. May block; any thread.
+  virtual Result<std::uint64_t> refresh_size() { return limits().size; }
+  // Believes in flushes again after one had failed: an administrator's word. Any thread.
+  virtual void clear_errors() {}
 };
 
 // What `request` violates of `limits`, as the errno a kernel block layer gives: EINVAL for

@@ -229,6 +229,25 @@ TEST(Session, LanesWithoutPermitsBorrow) {
       10s));
 }
 
+TEST(Session, WhatALaneBorrowedHasEndedWhenTheSessionHas) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    PairOptions options;
+    options.world.seed = seed;
+    options.client_loops = 4;
+    options.server.queue_depth = 3;
+    Pair pair(options);
+    ASSERT_TRUE(pair.open());
+    std::vector<std::unique_ptr<Io>> ios;
+    for (std::size_t i = 0; i < 20; ++i) {
+      ios.push_back(std::make_unique<Io>(Direction::read, 0, 100));
+      pair.submit(*ios.back(), i % 4);
+      pair.world().run_for(pair.world().some(20us));
+    }
+    ASSERT_TRUE(pair.close_and_wait());
+    for (const auto& io : ios) EXPECT_EQ(io->completions, 1) << "seed " << seed;
+  }
+}
+
 TEST(Session, SpreadsRequestsOverSeveralPathsAndSurvivesTheLossOfOne) {
   for (const auto policy : {PathPolicy::round_robin, PathPolicy::min_inflight}) {
     PairOptions options;

@@ -180,7 +180,8 @@ struct ConnectAccept {
 // server announces itself behind the accept of connection 0; a client that finds it there answers
 // with a hello, the first of its control messages. So a kernel client gets some bytes it never
 // reads, and a kernel server nothing at all.
-inline constexpr std::uint32_t kFeatureFence = 1;  // knows ControlKind::fence
+inline constexpr std::uint32_t kFeatureFence = 1;   // knows ControlKind::fence
+inline constexpr std::uint32_t kFeatureNotice = 2;  // sends ImmediateType::notice
 struct Extension {
   std::uint32_t features = 0;
   Uuid instance{};  // of the server process
@@ -242,10 +243,12 @@ enum class ImmediateType : std::uint8_t {
   io_response_invalidated = 2,  // the client's key was invalidated by the send just before
   heartbeat = 8,
   heartbeat_ack = 9,
-};  // others exist in 4 bits: a receiver ignores them
+  notice = 10,  // ours alone, see Extension
+};              // others exist in 4 bits: a receiver ignores them
 
 inline constexpr std::uint32_t kHeartbeatImmediate = 0x80000000;
 inline constexpr std::uint32_t kHeartbeatAckImmediate = 0x90000000;
+inline constexpr std::uint32_t kNoticeImmediate = 0xa0000000;
 
 constexpr ImmediateType immediate_type(std::uint32_t immediate) {
   return static_cast<ImmediateType>(immediate >> 28);

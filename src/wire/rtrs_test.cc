@@ -326,6 +326,7 @@ TEST(Immediate, NeverTurnsAnErrorIntoSuccess) {
 TEST(Immediate, KnowsHeartbeats) {
   EXPECT_EQ(immediate_type(kHeartbeatImmediate), ImmediateType::heartbeat);
   EXPECT_EQ(immediate_type(kHeartbeatAckImmediate), ImmediateType::heartbeat_ack);
+  EXPECT_EQ(immediate_type(kNoticeImmediate), ImmediateType::notice);
 }
 
 // ---- Requests inside a chunk ----

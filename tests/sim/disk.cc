@@ -230,6 +230,13 @@ Result<server::OpenedDevice> Opener::find(const std::string& session, const std:
   return fail_errno(ENOENT);
 }
 
+void Opener::look(block::Device& device, Loop& loop,
+                  std::function<void(Result<std::uint64_t>)> done) {
+  world_.after(
+      world_.some(std::chrono::microseconds(100)),
+      [size = device.refresh_size(), done] { done(size); }, &static_cast<SimLoop&>(loop));
+}
+
 void Opener::close(std::unique_ptr<block::Device> device, Loop& loop, std::function<void()> done) {
   world_.after(
       world_.some(std::chrono::microseconds(100)),

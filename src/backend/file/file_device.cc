@@ -13,6 +13,7 @@
 
 #include "backend/file/blocking_worker.h"
 #include "backend/file/file_queue.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "reactor/reactor.h"
 
@@ -116,9 +117,9 @@ Result<std::unique_ptr<FileDevice>> FileDevice::open(UniqueFd which, FileOptions
 
 void FileDevice::set_size(std::uint64_t size) {
   const std::uint64_t tail = size % geometry_.logical_block_size;
-  if (tail != 0)
+  const bool changed = size_.exchange(size - tail, std::memory_order_relaxed) != size - tail;
+  if (tail != 0 && changed)
     log_warning("{}: the last {} bytes are less than a block and not served", name(), tail);
-  size_.store(size - tail, std::memory_order_relaxed);
 }
 
 Result<std::uint64_t> FileDevice::refresh_size() {
@@ -149,7 +150,11 @@ block::Limits FileDevice::limits() const {
 
 void FileDevice::poison(const char* what, int error) {
   if (poisoned_.exchange(true)) return;
-  log_error("{}: {} failed: {}; acknowledged writes may be lost, flushes fail from now on", name(),
+  log_event({.name = "flush_failed",
+             .level = LogLevel::error,
+             .device = name(),
+             .error = from_errno(error)},
+            "{}: {} failed: {}; acknowledged writes may be lost, flushes fail from now on", name(),
             what, std::strerror(error));
 }
 

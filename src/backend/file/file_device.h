@@ -53,11 +53,10 @@ class FileDevice final : public block::Device {
 
   const std::string& identity() const { return geometry_.identity; }
   bool direct() const { return direct_; }
-  // Asks the kernel for the size again and uses it from now on.
-  Result<std::uint64_t> refresh_size();
+  Result<std::uint64_t> refresh_size() override;
 
   bool poisoned() const { return poisoned_.load(std::memory_order_relaxed); }
-  void clear_errors() { poisoned_.store(false, std::memory_order_relaxed); }
+  void clear_errors() override { poisoned_.store(false, std::memory_order_relaxed); }
 
   // For tests: sees every result of the ring (`opcode` is IORING_OP_*) and may replace it. Set
   // before use.

@@ -38,7 +38,7 @@ FileQueue::~FileQueue() {
 }
 
 void FileQueue::submit(block::Request& request) {
-  limits_.size = device_.size_.load(std::memory_order_relaxed);
+  if (limits_.size != device_.size_.load(std::memory_order_relaxed)) limits_ = device_.limits();
   const std::error_code error = admit(request);
   const bool nothing_to_do = request.length == 0 && request.op != block::Op::flush &&
                              (request.flags & block::kPreflush) == 0;

@@ -64,7 +64,7 @@ class FileQueue final : public block::Queue {
 
   FileDevice& device_;
   Reactor& reactor_;
-  block::Limits limits_;  // but for the size, which the device knows
+  block::Limits limits_;  // made anew when the device's size has changed
   const int fd_;
   std::vector<std::unique_ptr<std::array<Slot, kSlotsPerGrowth>>> slots_;
   std::vector<Slot*> free_;

@@ -1,12 +1,15 @@
 #include "daemon/server/export_opener.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 
 #include "backend/file/file_device.h"
 #include "backend/memory/memory_device.h"
 #include "backend/null/null_device.h"
-#include "base/log.h"
+#include "base/event.h"
 
 namespace rnbd::daemon {
 namespace {
@@ -20,14 +23,23 @@ class DeviceView final : public block::Device {
   Result<std::unique_ptr<block::Queue>> open_queue(Loop& loop) override {
     return device_->open_queue(loop);
   }
+  Result<std::uint64_t> refresh_size() override { return device_->refresh_size(); }
+  void clear_errors() override { device_->clear_errors(); }
 
  private:
   std::shared_ptr<block::Device> device_;
 };
 
 server::OpenedDevice view_of(std::shared_ptr<block::Device> device, std::string identity,
-                             server::CacheLife cache_life) {
-  return {std::make_unique<DeviceView>(std::move(device)), std::move(identity), cache_life};
+                             server::CacheLife cache_life, std::string place) {
+  return {std::make_unique<DeviceView>(std::move(device)), std::move(identity), cache_life,
+          std::move(place)};
+}
+
+// Where an open file or device is, as the kernel says.
+std::string place_of(const UniqueFd& fd) {
+  std::error_code error;
+  return std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", fd.get()), error);
 }
 
 // As a client may write it: leading and doubled slashes do not count.
@@ -60,9 +72,19 @@ void ExportOpener::open(const std::string& session_name, const std::string& devi
     auto opened =
         std::make_shared<Result<server::OpenedDevice>>(open_now(session_name, device_name, mode));
     if (!*opened)
-      log_info("<{}@{}> not opened: {}", printable(device_name), printable(session_name),
-               opened->error().message());
+      log_event({.name = "open_refused",
+                 .volume = device_name,
+                 .session = session_name,
+                 .error = opened->error()},
+                "not opened: {}", opened->error().message());
     loop.post([opened, done] { done(std::move(*opened)); });
+  });
+}
+
+void ExportOpener::look(block::Device& device, Loop& loop,
+                        std::function<void(Result<std::uint64_t>)> done) {
+  worker_.post([&device, &loop, done = std::move(done)] {
+    loop.post([done, size = device.refresh_size()] { done(size); });
   });
 }
 
@@ -95,7 +117,8 @@ Result<server::OpenedDevice> ExportOpener::open_export(const ExportConfig& entry
     if (!device) return fail(device.error());
     return view_of(
         std::move(*device), entry.backend + ":" + entry.name,
-        entry.backend == "memory" ? server::CacheLife::process : server::CacheLife::forever);
+        entry.backend == "memory" ? server::CacheLife::process : server::CacheLife::forever,
+        entry.backend + ":" + entry.name);
   }
   auto file = resolve_configured(entry.file);
   if (!file) return fail(file.error());
@@ -107,7 +130,10 @@ Result<server::OpenedDevice> ExportOpener::open_file(ResolvedFile file, const st
                                                      bool read_only, std::uint64_t block_size) {
   std::weak_ptr<block::Device>& known = files_[file.identity + (read_only ? " ro" : " rw")];
   Shared device = known.lock();
-  if (!device) {
+  std::string place = place_of(file.handle);
+  if (device) {
+    (void)device->refresh_size();  // where that fails it stays as it was
+  } else {
     backend::FileOptions options;
     options.name = name;
     options.read_only = read_only;
@@ -120,7 +146,7 @@ Result<server::OpenedDevice> ExportOpener::open_file(ResolvedFile file, const st
     known = device;
   }
   std::erase_if(files_, [](const auto& entry) { return entry.second.expired(); });
-  return view_of(std::move(device), file.identity, server::CacheLife::host);
+  return view_of(std::move(device), file.identity, server::CacheLife::host, std::move(place));
 }
 
 // Memory and null exports are made when first opened, and then stay: what was written to memory is

@@ -23,6 +23,8 @@ class ExportOpener final : public server::DeviceOpener {
   void open(const std::string& session_name, const std::string& device_name,
             server::AccessMode mode, Loop& loop,
             std::function<void(Result<server::OpenedDevice>)> done) override;
+  void look(block::Device& device, Loop& loop,
+            std::function<void(Result<std::uint64_t>)> done) override;
   void close(std::unique_ptr<block::Device> device, Loop& loop,
              std::function<void()> done) override;
 

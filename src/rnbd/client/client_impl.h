@@ -36,6 +36,7 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
   void on_path_changed() override { report_identity(); }
   void on_session_unfenced() override;
   void on_session_fenced() override;
+  void on_session_notice() override;
 
   // DeviceHost
   Loop& home() override { return home_; }

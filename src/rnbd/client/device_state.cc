@@ -7,11 +7,10 @@ namespace {
 
 constexpr bool kMoves[kDeviceStates][kDeviceStates] = {
     // to: init, open,  closed, failed, unmapped
-    {false, true, false, true, true},  // init
-    {false, false, true, true, true},  // open
-    {false, true, false, true, true},  // closed
-    {false, false, false, false,
-     true},  // failed: only an unmap ends it, so nothing old is ever repeated
+    {false, true, false, true, true},     // init
+    {false, false, true, true, true},     // open
+    {false, true, false, true, true},     // closed
+    {false, false, true, false, true},    // failed: nothing old is repeated, see recover()
     {false, false, false, false, false},  // unmapped
 };
 

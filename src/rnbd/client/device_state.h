@@ -7,8 +7,8 @@ namespace rnbd::client {
 
 inline constexpr std::size_t kDeviceStates = 5;
 
-// init -> open | failed | unmapped; open <-> closed; open, closed -> failed; anything -> unmapped,
-// the end.
+// init -> open | failed | unmapped; open <-> closed; open, closed -> failed; failed -> closed by an
+// administrator only; anything -> unmapped, the end.
 bool may_move(DeviceState from, DeviceState to);
 
 }  // namespace rnbd::client

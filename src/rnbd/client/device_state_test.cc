@@ -14,8 +14,9 @@ constexpr DeviceState kAll[] = {init, open, closed, failed, unmapped};
 
 TEST(DeviceState, AllowsTheseMovesAndNoOthers) {
   const std::set<std::pair<DeviceState, DeviceState>> allowed = {
-      {init, open},     {init, failed}, {init, unmapped}, {open, closed},     {open, failed},
-      {open, unmapped}, {closed, open}, {closed, failed}, {closed, unmapped}, {failed, unmapped}};
+      {init, open},       {init, failed},   {init, unmapped},  {open, closed},
+      {open, failed},     {open, unmapped}, {closed, open},    {closed, failed},
+      {closed, unmapped}, {failed, closed}, {failed, unmapped}};
   for (const DeviceState from : kAll) {
     for (const DeviceState to : kAll) {
       EXPECT_EQ(may_move(from, to), allowed.contains({from, to}))

@@ -29,6 +29,11 @@ class FlushTally {
   // A flush failed: what it was to make safe may be gone, and no later one can vouch for it, on
   // this server or, when it was restarted, on the next (safety rule R10).
   void fail() { failed_.store(true, std::memory_order_relaxed); }
+  // An administrator lets go of all that may have been lost until now.
+  void forgive() {
+    flushed(changes());
+    failed_.store(false, std::memory_order_relaxed);
+  }
   bool failed() const { return failed_.load(std::memory_order_relaxed); }
 
  private:

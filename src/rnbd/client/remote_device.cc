@@ -300,9 +300,23 @@ void RemoteDeviceImpl::on_open_answer(Result<wire::OpenResponse> response) {
     cache_identity_ = response->cache_identity;
     return accept(response->device_id, *limits);
   }
-  host_.calls().close(host_.ready_session()->service_lane(), *device_id_, [](std::error_code) {});
-  device_id_.reset();
+  give_back_id();
   state_ == DeviceState::init ? open_failed(Stage::open, error) : fail(error);
+}
+
+// What the server opened for us is of no use. Nothing is opened again before it was closed.
+void RemoteDeviceImpl::give_back_id() {
+  fencing_ = true;
+  host_.calls().close(host_.ready_session()->service_lane(), *device_id_,
+                      [&host = host_, serial = serial_](std::error_code) {
+                        RemoteDeviceImpl* self = host.find_device(serial);
+                        if (self == nullptr) return;
+                        self->fencing_ = false;
+                        if (self->state_ == DeviceState::unmapped) return self->unmap_next();
+                        if (self->state_ == DeviceState::closed && host.ready_session() != nullptr)
+                          self->reopen();
+                      });
+  device_id_.reset();
 }
 
 // Did a server that was restarted forget writes it had acknowledged? Nobody will send them again

@@ -60,6 +60,24 @@ class RemoteDevice : public block::Device {
   // How long it has been without its server by now; 0 when it is not closed.
   virtual Duration waiting() const = 0;
   virtual void set_watcher(block::DeviceWatcher* watcher) = 0;
+
+  // An administrator's. `done` runs on the home loop, once, bounded in time. ENODEV when the device
+  // is being unmapped.
+  using Done = std::function<void(std::error_code)>;
+  // Asks the server how big the volume is and takes over `size`, which may be up to that; 0: all of
+  // it. Never smaller than now: EBUSY; nor bigger than the server's: EINVAL; ENOENT when it is not
+  // open. With what the server has, where it answered. (What a server of ours says has grown is
+  // taken over without being asked.)
+  virtual void resize(std::uint64_t size,
+                      std::function<void(std::error_code, std::uint64_t server_size)> done) = 0;
+  // Closed: opens it now, and says how that ended: ECONNABORTED without a path, or the server's
+  // errno, and then it goes on trying. Open: EALREADY; init: EBUSY. Failed: as recover().
+  virtual void remap(Done done) = 0;
+  // Failed: opens it anew, for new requests; what was failed stays failed (safety rule R15). Fails
+  // again when that does not succeed. Open, but without flushes since one failed: believes in them
+  // again (R10). What may have been lost until now is the administrator's to know. Open and well:
+  // EALREADY.
+  virtual void recover(Done done) = 0;
 };
 
 struct ClientOptions {

@@ -99,6 +99,7 @@ class RemoteDeviceImpl final : public RemoteDevice {
   void tell_lanes(std::function<void(LaneDevice&)> tell, std::function<void()> then);
   void run_dry(std::function<void()> then);
   void need_fence();
+  void give_back_id();
 
   static constexpr Duration kRetryDelay = std::chrono::milliseconds(200);
 
@@ -110,7 +111,7 @@ class RemoteDeviceImpl final : public RemoteDevice {
   void look();
   void on_look_answer(std::uint32_t generation, Result<wire::OpenResponse> response);
   void on_looked(const wire::OpenResponse& response);
-  std::error_code take_size(const VolumeLimits& limits, std::uint64_t wanted);
+  void take_size(const VolumeLimits& limits, std::uint64_t wanted, const Done& done);
   void tell_lookers(std::error_code error);
   void await_open(Done done);
   void tell_awaiting(std::error_code error);

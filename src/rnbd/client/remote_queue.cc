@@ -83,8 +83,13 @@ void LaneDevice::open(std::uint32_t new_generation, std::uint32_t id,
   gate = Gate::open;
   generation = new_generation;
   device_id = id;
+  unknown = false;
   limits = new_limits;
   for (RemoteQueue* queue : queues) queue->gate_changed();
+}
+
+void LaneDevice::resized(std::uint32_t of_generation, const VolumeLimits& new_limits) {
+  if (generation == of_generation) limits = new_limits;
 }
 
 void LaneDevice::shut() {
@@ -97,6 +102,11 @@ void LaneDevice::fail() {
   for (RemoteQueue* queue : all) {
     if (std::find(queues.begin(), queues.end(), queue) != queues.end()) queue->gate_changed();
   }
+}
+
+void LaneDevice::revive() {
+  RNBD_ASSERT(out == 0);
+  if (gate == Gate::failed) gate = Gate::shut;
 }
 
 void LaneDevice::when_dry(std::function<void()> call) {
@@ -287,6 +297,7 @@ void RemoteQueue::piece_done(IoContext& context, std::error_code error) {
   lane.give_back(context);
   if (fate_unknown(error) && !broken(Rule::r15)) {
     at.repeat = true;
+    device_.unknown |= error != from_errno(ENOTCONN);  // else it was never taken
     if (device_.gate == Gate::open && generation == device_.generation) {
       device_.gate = Gate::shut;
       device_.lost(generation);

@@ -40,14 +40,18 @@ struct LaneDevice {
   std::function<void(std::uint32_t generation)> lost;
   LaneCounters counters;
   std::uint32_t out = 0;  // messages under way
+  bool unknown = false;   // the fate of a message of this generation is unknown
   std::vector<std::function<void()>> dry;
 
   // Calls when no message is under way: now, or later. To be shut before.
   void when_dry(std::function<void()> call);
   void message_back();
   void open(std::uint32_t new_generation, std::uint32_t id, const VolumeLimits& new_limits);
+  // The volume has another size.
+  void resized(std::uint32_t of_generation, const VolumeLimits& new_limits);
   void shut();
   void fail();
+  void revive();  // after a failure, when nothing of before is left
 };
 
 class RemoteQueue final : public block::Queue, public ListNode {

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <variant>
 
-#include "base/log.h"
+#include "base/event.h"
 #include "base/mutation.h"
 #include "rnbd/server/cache_identity.h"
 #include "rnbd/server/exports_impl.h"
@@ -47,7 +47,8 @@ ExportsImpl::ExportsImpl(std::span<Loop* const> loops, DeviceOpener& opener,
     : loops_(loops.begin(), loops.end()),
       opener_(opener),
       geometry_{.max_io_size = max_io_size, .offer_write_zeroes = options.offer_write_zeroes},
-      options_(options) {
+      options_(options),
+      look_timer_(Timer::of<&ExportsImpl::on_look_timer>(*loops[0], this)) {
   RNBD_ASSERT(!loops_.empty());
   for (std::size_t i = 0; i < loops_.size(); ++i) {
     handlers_.push_back(std::make_unique<IoHandler>(*loops_[i], i));
@@ -180,6 +181,8 @@ void ExportsImpl::list(std::function<void(std::vector<OpenInfo>)> result) {
         info.device_id = device_id;
         info.name = mapping->name;
         info.identity = mapping->volume->identity;
+        info.place = mapping->volume->place;
+        info.flush_failed = mapping->volume->flush_failed.load(std::memory_order_relaxed);
         info.mode = mapping->mode;
         info.size = mapping->volume->device->limits().size;
         for (const auto& part : mapping->parts) {
@@ -208,17 +211,27 @@ void ExportsImpl::force_close(std::uint64_t session_id, std::uint32_t device_id,
     Mapping* mapping = find_mapping(session_id, device_id);
     if (mapping == nullptr || mapping->state == MappingState::opening)
       return done(from_errno(ENOENT));
-    log_info("<{}@{}>: closed by force", printable(mapping->name),
-             printable(mapping->session->rtrs->name()));
-    close(*mapping, [done] { done({}); });
+    log_event({.name = "volume_taken_away",
+               .volume = mapping->name,
+               .session = mapping->session->rtrs->name()},
+              "closed by force");
+    close(*mapping, [done, rtrs = mapping->session->rtrs] {
+      rtrs->notify();
+      done({});
+    });
   });
 }
 
-void ExportsImpl::forgive(const std::string& identity, std::function<void(std::error_code)> done) {
-  home().post([this, identity, done = std::move(done)] {
-    bool any = flush_failed_.erase(identity) > 0;
+void ExportsImpl::forgive(const std::string& name, std::function<void(std::error_code)> done) {
+  home().post([this, name, done = std::move(done)] {
+    bool any = std::erase_if(flush_failed_, [&](const auto& failed) {
+                 return failed.first == name || failed.second.is(name);
+               }) > 0;
     for (auto& volume : volumes_) {
-      if (volume->identity == identity) any |= volume->flush_failed.exchange(false);
+      if (volume->identity != name && !Named{volume->name, volume->place}.is(name)) continue;
+      any |= volume->flush_failed.exchange(false);
+      any |= flush_failed_.erase(volume->identity) > 0;
+      volume->device->clear_errors();
     }
     done(any ? std::error_code{} : from_errno(ENOENT));
   });

@@ -5,7 +5,6 @@
 // detach, which waits for what runs.
 
 #include <map>
-#include <set>
 #include <unordered_map>
 
 #include "rnbd/server/access_table.h"
@@ -23,10 +22,11 @@ class ExportsImpl final : public Exports {
   void on_session_opened(rtrs::server::Session& session) override;
   void on_session_closed(rtrs::server::Session& session) override;
   void on_request(rtrs::server::Request& request) override;
+  void look_at_sizes(std::function<void()> done) override;
   void list(std::function<void(std::vector<OpenInfo>)> result) override;
   void force_close(std::uint64_t session_id, std::uint32_t device_id,
                    std::function<void(std::error_code)> done) override;
-  void forgive(const std::string& identity, std::function<void(std::error_code)> done) override;
+  void forgive(const std::string& volume, std::function<void(std::error_code)> done) override;
 
  private:
   // A request that waits for the home loop; answered on its own.
@@ -77,6 +77,13 @@ class ExportsImpl final : public Exports {
   void forget(Mapping& mapping);
   void maybe_release(Session& session);
 
+  // exports_size.cc
+  void on_look_timer();
+  void look(Volume& volume, std::function<void()> done);
+  void looked(Volume& volume, std::uint64_t size);
+  void tell_size(const Volume& volume);
+  void look_and_answer(Mapping& mapping, const Asker& asker);
+
   Session* find_session(std::uint64_t id);
   Mapping* find_mapping(std::uint64_t session_id, std::uint32_t device_id);
   Mapping* find_name(Session& session, const std::string& name);
@@ -92,7 +99,12 @@ class ExportsImpl final : public Exports {
   AccessTable access_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Session>> sessions_;
   std::vector<std::unique_ptr<Volume>> volumes_;
-  std::set<std::string> flush_failed_;  // identities, also of volumes that are closed
+  struct Named {
+    std::string name, place;
+    bool is(const std::string& volume) const { return volume == name || volume == place; }
+  };
+  std::map<std::string, Named> flush_failed_;  // by identity, also of volumes that are closed
+  Timer look_timer_;
 };
 
 }  // namespace rnbd::server

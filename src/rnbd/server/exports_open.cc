@@ -4,7 +4,7 @@
 #include <cerrno>
 #include <limits>
 
-#include "base/log.h"
+#include "base/event.h"
 #include "base/mutation.h"
 #include "rnbd/server/exports_impl.h"
 
@@ -15,7 +15,7 @@ void ExportsImpl::open(std::uint64_t session_id, const std::string& name, Access
   if (session == nullptr || session->closing) return answer(asker, from_errno(ENOTCONN));
   if (Mapping* mapping =
           find_name(*session, name)) {  // the mode asked for is ignored, as the kernel does
-    if (mapping->state == MappingState::open) return answer_open(asker, *mapping);
+    if (mapping->state == MappingState::open) return look_and_answer(*mapping, asker);
     return mapping->opening.push_back(asker);
   }
   if (session->mappings.size() >= options_.max_devices_per_session ||
@@ -63,14 +63,14 @@ std::error_code ExportsImpl::admit(Mapping& mapping, const OpenedDevice& opened)
   if (auto geometry = describe(opened.device->limits(), 0, geometry_); !geometry)
     return geometry.error();
   if (may_have_lost_writes(mapping, opened)) {
-    log_error(
-        "<{}@{}>: {} refused: this client's session is from before this host was rebooted, and "
-        "writes "
-        "it had no flush for may be lost. Unmap and map the volume at the client, or set "
-        "after_reboot "
-        "= \"allow\"",
-        printable(mapping.name), printable(mapping.session->rtrs->name()),
-        wire::access_mode_name(mapping.mode));
+    log_event({.name = "open_refused",
+               .level = LogLevel::error,
+               .volume = mapping.name,
+               .session = mapping.session->rtrs->name()},
+              "{} refused: this client's session is from before this host was rebooted, and writes "
+              "it had no flush for may be lost. Unmap and map the volume at the client, or set "
+              "after_reboot = \"allow\"",
+              wire::access_mode_name(mapping.mode));
     return from_errno(ENXIO);
   }
   for (const auto& [id, other] : mapping.session->mappings) {
@@ -80,9 +80,12 @@ std::error_code ExportsImpl::admit(Mapping& mapping, const OpenedDevice& opened)
       return from_errno(EEXIST);  // under another spelling
   }
   if (const std::error_code error = access_.acquire(opened.identity, mapping.mode)) {
-    log_info("<{}@{}>: {} refused, the device is open for writing elsewhere",
-             printable(mapping.name), printable(mapping.session->rtrs->name()),
-             wire::access_mode_name(mapping.mode));
+    log_event({.name = "open_refused",
+               .volume = mapping.name,
+               .session = mapping.session->rtrs->name(),
+               .error = error},
+              "{} refused, the device is open for writing elsewhere",
+              wire::access_mode_name(mapping.mode));
     return error;
   }
   mapping.granted = true;
@@ -94,11 +97,14 @@ void ExportsImpl::adopt(Mapping& mapping, OpenedDevice opened) {
   const bool read_only = mapping.mode == AccessMode::ro;
   Volume* volume = find_volume(opened.identity, read_only);
   if (volume == nullptr) {
-    volumes_.push_back(std::make_unique<Volume>(std::move(opened), read_only, loops_.size()));
+    volumes_.push_back(
+        std::make_unique<Volume>(std::move(opened), mapping.name, read_only, loops_.size()));
     volume = volumes_.back().get();
+    if (!look_timer_.armed()) look_timer_.arm_after(options_.look_interval);
     volume->flush_failed = flush_failed_.contains(volume->identity);
   } else {
     opener_.close(std::move(opened.device), home(), [] {});
+    looked(*volume, volume->device->limits().size);  // opening it may have shown another
   }
   ++volume->mappings;
   mapping.volume = volume;
@@ -137,9 +143,9 @@ void ExportsImpl::attached(Mapping& mapping, std::error_code error) {
       for (const Asker& asker : askers) answer(asker, error);
     });
   }
-  log_info("<{}@{}>: opened {} as device {}", printable(mapping.name),
-           printable(mapping.session->rtrs->name()), wire::access_mode_name(mapping.mode),
-           mapping.device_id);
+  log_event(
+      {.name = "volume_opened", .volume = mapping.name, .session = mapping.session->rtrs->name()},
+      "opened {} as device {}", wire::access_mode_name(mapping.mode), mapping.device_id);
   for (const Asker& asker : askers) answer_open(asker, mapping);
   if (mapping.session->closing) close(mapping, nullptr);
 }
@@ -175,11 +181,12 @@ void ExportsImpl::detach(Mapping& mapping) {
 // closed.
 void ExportsImpl::give_back(Mapping& mapping) {
   Volume& volume = *mapping.volume;
-  if (volume.flush_failed) flush_failed_.insert(volume.identity);
+  if (volume.flush_failed) flush_failed_[volume.identity] = {volume.name, volume.place};
   const auto finish = [this, &mapping, identity = volume.identity] {
     access_.release(identity, mapping.mode);
-    log_info("<{}@{}>: closed device {}", printable(mapping.name),
-             printable(mapping.session->rtrs->name()), mapping.device_id);
+    log_event(
+        {.name = "volume_closed", .volume = mapping.name, .session = mapping.session->rtrs->name()},
+        "closed device {}", mapping.device_id);
     forget(mapping);
   };
   if (--volume.mappings > 0) return finish();

@@ -85,6 +85,12 @@ void IoHandler::drained(LoopMapping& mapping) {
   call();  // the mapping may be gone now
 }
 
+void IoHandler::resized(const Volume& volume) {
+  for (const auto& [key, mapping] : mappings_) {
+    if (mapping->volume == &volume) mapping->limits = volume.device->limits();
+  }
+}
+
 LoopMapping* IoHandler::find(std::uint64_t session_id, std::uint32_t device_id) {
   if (last_ != nullptr && last_->device_id == device_id && last_->session_id == session_id)
     return last_;

@@ -24,6 +24,8 @@ class IoHandler {
   // From here on requests for `mapping` are unknown; `drained` is called when the last one running
   // is done, which may be at once.
   void detach(LoopMapping& mapping, std::function<void()> drained);
+  // The volume has another size.
+  void resized(const Volume& volume);
   // Answers `request`, now or later.
   void handle(rtrs::server::Request& request, const wire::Io& io);
 

@@ -23,15 +23,20 @@ struct Volume {
     std::uint32_t mappings = 0;
   };
 
-  Volume(OpenedDevice opened, bool read_only_, std::size_t loop_count)
+  Volume(OpenedDevice opened, std::string name_, bool read_only_, std::size_t loop_count)
       : device(std::move(opened.device)),
         identity(std::move(opened.identity)),
+        place(std::move(opened.place)),
+        name(std::move(name_)),
         read_only(read_only_),
         cache_life(opened.cache_life),
-        loops(loop_count) {}
+        loops(loop_count),
+        size(device->limits().size) {}
 
   std::unique_ptr<block::Device> device;
   const std::string identity;
+  const std::string place;
+  const std::string name;  // it was first opened by
   const bool read_only;
   const CacheLife cache_life;
   RangeOrder order;  // any loop
@@ -40,6 +45,7 @@ struct Volume {
   std::atomic<bool> flush_failed{false};
   std::vector<PerLoop> loops;
   std::uint32_t mappings = 0;  // home's
+  std::uint64_t size;          // the same: as last told to everybody
 };
 
 // A mapping (one open of one session) as one loop sees it. Owned by Exports, used by its loop from

@@ -63,6 +63,7 @@ class Disk {
   std::vector<std::byte>& bytes() { return bytes_; }
   void resize(std::uint64_t size) {
     options_.limits.size = size;
+    dirty_.erase(dirty_.lower_bound(size / 512), dirty_.end());
     bytes_.resize(size);
     platter_.resize(size);
   }
@@ -92,6 +93,7 @@ class Disk {
   int refused = 0;   // requests it must never see
   int queues = 0;
   int queue_error = 0;  // what open_queue fails with
+  int forgiven = 0;     // clear_errors()
   std::uint64_t outstanding = 0;
 
  private:
@@ -258,6 +260,7 @@ class DiskDevice final : public block::Device {
     if (disk_.queue_error != 0) return fail_errno(disk_.queue_error);
     return std::make_unique<DiskQueue>(disk_, static_cast<SimLoop&>(loop), read_only_);
   }
+  void clear_errors() override { ++disk_.forgiven; }
 
  private:
   Disk& disk_;
@@ -276,6 +279,7 @@ class DiskOpener final : public server::DeviceOpener {
   void hold(bool held) { held_ = held; }
   int open_devices = 0;
   int opens = 0;
+  int looks = 0;
   server::AccessMode last_mode = server::AccessMode::rw;
   std::string last_session;
 
@@ -286,6 +290,11 @@ class DiskOpener final : public server::DeviceOpener {
     last_mode = mode;
     last_session = session_name;
     answer_later([this, device_name, mode, done] { done(find(device_name, mode)); }, loop);
+  }
+  void look(block::Device& device, Loop& loop,
+            std::function<void(Result<std::uint64_t>)> done) override {
+    ++looks;
+    answer_later([size = device.refresh_size(), done] { done(size); }, loop);
   }
   void close(std::unique_ptr<block::Device> device, Loop& loop,
              std::function<void()> done) override {
@@ -314,6 +323,7 @@ class DiskOpener final : public server::DeviceOpener {
     opened.device =
         std::make_unique<DiskDevice>(*found->second, name, mode == server::AccessMode::ro);
     opened.identity = "disk:" + name;
+    opened.place = "/dev/" + name;
     opened.cache_life = found->second->options().cache_life;
     return opened;
   }

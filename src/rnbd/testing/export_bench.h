@@ -16,7 +16,9 @@ class HandSession final : public rtrs::server::Session {
   std::uint32_t queue_depth() const override { return 64; }
   bool own_client() const override { return own; }
   bool survivor() const override { return from_before; }
+  void notify() override { ++notices; }
   void release() override { ++released; }
+  int notices = 0;
   int released = 0;
   bool own = false;
   bool from_before = false;

@@ -27,7 +27,7 @@ class ChannelHandler {
   virtual void on_info_response(const std::vector<std::byte>& bytes) = 0;  // connection 0
   virtual void on_channel_active(std::uint16_t cid) = 0;
   virtual void
-  on_heartbeat_answer() = 0;  // connection 0; called directly, its loop is the home loop
+  on_heartbeat_answer() = 0;     // connection 0; called directly, its loop is the home loop
   virtual void on_notice() = 0;  // the same
   // The fabric let go of everything of this channel. Requests in flight are still held.
   virtual void on_channel_closed(std::uint16_t cid, std::error_code why) = 0;

@@ -122,6 +122,11 @@ void SessionImpl::release() {
   loops_.control().post([this] { owner_.on_session_released(*this); });
 }
 
+// Over every path: one that is about to be missed would swallow it.
+void SessionImpl::notify() {
+  for (const auto& path : paths_) path->send_notice();
+}
+
 void SessionImpl::close(std::error_code why) {
   for (const auto& path : paths_) path->close(why, true);
 }

@@ -44,6 +44,7 @@ class SessionImpl final : public Session, private PathHandler {
   bool survivor() const override { return survivor_; }
   bool own_client() const override { return shared_.own_client.load(std::memory_order_acquire); }
   void release() override;
+  void notify() override;
 
   const Uuid& uuid() const { return uuid_; }
   bool ending() const { return ending_; }  // no path is left and the handler is still busy with it
