@@ -24,6 +24,7 @@ KERNEL_OPTIONS = (
     "tsc=reliable mitigations=off random.trust_cpu=1 audit=0 lsm= sysrq_always_enabled "
     "cryptomgr.notests rcupdate.rcu_expedited=1")  # emulated grace periods are slow, device removal waits for hundreds of them
 POLL_S = 0.02
+DISK_BYTES = 256 << 20  # of a guest with systemd: what outlives its reboots
 
 
 def processor_clock_khz():
@@ -103,7 +104,7 @@ class Guest:
         khz = 1_000_000 if args.icount else processor_clock_khz()
         clock = f"tsc_early_khz={khz} " if khz else ""
         clock += f"sysctl.kernel.hung_task_timeout_secs={0 if args.icount else 60} "  # counted time leaps while the guest waits
-        command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
                    "-machine", "pc", "-accel", accel, "-cpu", processor,
                    "-smp", str(1 if args.icount else args.cpus), "-m", str(args.memory),
                    "-kernel", str(image / "vmlinux"), "-initrd", str(image / "initramfs"),
@@ -112,6 +113,13 @@ class Guest:
                    "-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
                    "-virtfs", f"local,path={share},mount_tag=share,security_model=none",
                    "-device", "virtio-rng-pci"]
+        if args.systemd:
+            disk = directory / f"disk.{self.number}"
+            with open(disk, "wb") as file:
+                file.truncate(DISK_BYTES)
+            command += ["-drive", f"file={disk},if=virtio,format=raw,cache=unsafe"]
+        else:
+            command += ["-no-reboot"]
         if args.shell:
             command += ["-serial", "mon:stdio"]
         else:
@@ -163,7 +171,7 @@ class Lab:
         for folder in ("requests", "flags"):
             shutil.rmtree(self._share / folder, ignore_errors=True)
             (self._share / folder).mkdir()
-        for program in ("start", "main"):
+        for program in ("start", "main", "systemd"):
             shutil.copy(HERE / "guest" / program, self._share / program)
         (self._share / "command").write_text("exec setsid " + " ".join(shlex.quote(word) for word in command) + "\n")
         self._args = args
@@ -176,9 +184,9 @@ class Lab:
             self.guests.append(Guest(image, directory, self._share, number, args))
 
     def _write_settings(self, image, number, environment):
-        load = self._args.load + (" virtio_net" if self._args.guests > 1 else "")
+        load = self._args.load + (" virtio_net" if self._args.guests > 1 else "") + (" virtio_blk ext4" if self._args.systemd else "")
         settings = {"LAB_MODULES": image / "root", "LAB_TOOLS": HERE / "guest", "LAB_LOAD": load, "LAB_DIRECTORY": os.getcwd(),
-                    "LAB_SHELL": "yes" if self._args.shell else ""}
+                    "LAB_SHELL": "yes" if self._args.shell else "", "LAB_SYSTEMD": "yes" if self._args.systemd else ""}
         exported = {**environment, "ROLE": number, "LAB_GUESTS": self._args.guests, "LAB_LIB": HERE / "lib.sh"}
         lines = [f"{name}={shlex.quote(str(value))}" for name, value in settings.items()]
         lines += [f"export {name}={shlex.quote(str(value))}" for name, value in exported.items()]

@@ -237,6 +237,18 @@ kernel_map() {
 }
 kernel_unmap() { echo "${2:-normal}" >"/sys/block/${1#/dev/}/rnbd/unmap_device"; }
 
+# --- systemd (run --systemd): the script runs in every boot anew, $BOOT tells which ------------------------------------
+# guest_reboot: ends the script; the machine is shut down as systemd does it, and starts again.
+guest_reboot() {
+  date +%s >/var/lab-shutdown
+  touch /run/lab/reboot
+  exit 0
+}
+# shutdown_seconds: how long the shutdown before this boot took.
+shutdown_seconds() { echo $(($(date +%s) - $(cut -d. -f1 /proc/uptime) - $(cat /var/lab-shutdown))); }
+# guest_keep FILE...: of /etc, which is made anew in each boot: there again in the next.
+guest_keep() { (cd /etc && mkdir -p /var/etc && cp -a --parents "$@" /var/etc/); }
+
 # --- ours -----------------------------------------------------------------------------------------------------------------
 : "${RNBD_BIN:=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/build/release/bin}"
 rnbd() { "$RNBD_BIN/rnbd" "$@"; }
