@@ -4,6 +4,7 @@ Run by machine() inside namespaces of its own, with the example as JSON on stand
 """
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,24 +53,32 @@ def prepare():
     os.chdir("/srv")
 
 
+# For checks: succeeds as soon as the command does.
+EVENTUALLY = r"""eventually() {
+  local until=$((SECONDS + 40))
+  until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $until ] || { "$@"; return; }; sleep 0.02; done
+}
+"""
+
+
 class Shell:
     def __init__(self):
         environment = {"PATH": f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "USER": "root"}
         environment.update({k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")})
         self.bash = subprocess.Popen(["bash", "--norc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                      stderr=subprocess.STDOUT, text=True, env=environment)
+        self.bash.stdin.write(EVENTUALLY)
 
     def run(self, command):
         """Status and output. What is started behind '&' is waited for until it answers."""
         daemon = next((d for d in ("rnbd-server", "rnbd-client") if command.startswith(d) and command.endswith("&")), None)
         if daemon:
-            mode = daemon.removeprefix("rnbd-")
-            command = (f"{command[:-1]} </dev/null >/run/{daemon}.log 2>&1 & "
-                       f"for i in $(seq 600); do rnbd {mode} ping >/dev/null 2>&1 && break; sleep 0.05; done; rnbd {mode} ping -q")
+            socket = re.search(r"--socket=\S+", command)
+            ping = f"rnbd {daemon.removeprefix('rnbd-')} ping -q {socket.group() if socket else ''}"
+            command = f"{command[:-1]} >>/run/{daemon}.log 2>&1 & eventually {ping}"
         elif command.endswith("&"):
             command = command[:-1] + " >/run/background.log 2>&1 &"
-        self.bash.stdin.write(f"{command} </dev/null\nprintf '{MARK}%s\\n' $?\n" if "<<" not in command and not daemon
-                              else f"{command}\nprintf '{MARK}%s\\n' $?\n")
+        self.bash.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '{MARK}%s\\n' $?\n")
         self.bash.stdin.flush()
         output = ""
         while line := self.bash.stdout.readline():

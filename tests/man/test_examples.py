@@ -9,7 +9,8 @@ from sandbox import machine
 
 CONFIG = "/etc/rnbd/rnbd.toml"
 SETUP = {
-    "server": ["rnbd-server /srv/rnbd &"],
+    "server": ["rnbd-server --socket=/run/storage1/server.sock /srv/rnbd &"],
+    "here": ["rnbd-server /srv/rnbd &"],
     "client": ["rnbd-client --frontend=nbd &"],
     "client=fuse": ["rnbd-client --frontend=fuse &"],
     "client=loop": ["rnbd-client --frontend=loop &"],
@@ -73,7 +74,7 @@ class Examples(unittest.TestCase):
         steps = commands_of(display.lines)
         results = machine({"setup": setup, "files": files if "files" in words else {},
                            "commands": [c for c, _ in steps] + display.checks})
-        told = "\n".join(f"$ {c}\n{o}[{s}]" for (c, (s, o)) in zip([c for c, _ in steps] + display.checks, results))
+        told = "\n".join(f"$ {c}\n{o[-2000:]}[{s}]" for (c, (s, o)) in zip([c for c, _ in steps] + display.checks, results))
         for number, (command, expected) in enumerate(steps):
             status, output = results[number]
             last = number == len(steps) - 1

@@ -35,7 +35,13 @@ def flags_in(text):
     return found
 
 
-class Options(unittest.TestCase):
+class Words(unittest.TestCase):
+    def same(self, inside, known):
+        """Two dicts; what differs is said alone."""
+        self.assertEqual(sorted(inside.items() - known.items()), sorted(known.items() - inside.items()), "page, programs")
+
+
+class Options(Words):
     def test_of_rnbd(self):
         options = told(RNBD, "help").split("\noptions\n")[1]
         self.assertEqual(flags_of_page("rnbd.8"), flags_in(options))
@@ -45,7 +51,7 @@ class Options(unittest.TestCase):
             self.assertEqual(flags_of_page(name), flags_in(told(program, "--help")), name)
 
 
-class Configuration(unittest.TestCase):
+class Configuration(Words):
     def keys_of_page(self):
         found = {}
         for item in page("rnbd.toml.5").items_of("KEYS", macro="Va"):
@@ -72,8 +78,7 @@ class Configuration(unittest.TestCase):
         return found
 
     def test_keys_and_their_defaults(self):
-        self.maxDiff = None
-        self.assertEqual(self.keys_of_page(), self.keys_of_programs())
+        self.same(self.keys_of_page(), self.keys_of_programs())
 
 
 class Commands(unittest.TestCase):
@@ -133,7 +138,7 @@ class Uris(unittest.TestCase):
         self.assertEqual({i.text.split()[0] for i in page("rnbdtab.5").items_of("OPTIONS", macro="Cm")}, options)
 
 
-class Attributes(unittest.TestCase):
+class Attributes(Words):
     def of_page(self):
         found = {}
         for item in page("rnbd-sysfs.7").items:
@@ -163,8 +168,7 @@ class Attributes(unittest.TestCase):
         return found
 
     def test_every_attribute_with_its_mode(self):
-        self.maxDiff = None
-        self.assertEqual(self.of_page(), self.of_daemons())
+        self.same(self.of_page(), self.of_daemons())
 
 
 if __name__ == "__main__":
