@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "daemon/admin/suggest.h"
 #include "daemon/client/manager_state.h"
@@ -60,8 +61,11 @@ void Manager::leave(Mapping& mapping, bool force, const ManagerReply& reply) {
   mapping.timeout.disarm();
   if (force) mapping.timeout.arm_after(config_.connect_timeout);
   DeviceView view = view_of(mapping);
-  log_info("<{}@{}> unmapping rnbd{}{}", printable(mapping.request.device_path),
-           printable(mapping.request.session), mapping.number, force ? ", by force" : "");
+  log_event({.name = "volume_unmapping",
+             .volume = mapping.request.device_path,
+             .session = mapping.request.session,
+             .device = fmt::format("rnbd{}", mapping.number)},
+            "unmapping rnbd{}{}", mapping.number, force ? ", by force" : "");
   // What waits for the server would keep the frontends waiting.
   if (force && mapping.device != nullptr) mapping.session->client->fail_device(*mapping.device);
   auto gone = [this, &mapping, view, reply](const std::vector<std::string>& users) {
@@ -79,7 +83,11 @@ void Manager::leave(Mapping& mapping, bool force, const ManagerReply& reply) {
     }
     mapping.device->set_watcher(nullptr);
     close_device(mapping, [this, &mapping, view, reply] {
-      log_info("<{}@{}> unmapped", printable(view.volume), printable(view.session));
+      log_event({.name = "volume_unmapped",
+                 .volume = view.volume,
+                 .session = view.session,
+                 .device = view.name},
+                "unmapped");
       forget(mapping);
       remove(mapping);
       AdminResponse response;
@@ -97,8 +105,12 @@ void Manager::leave(Mapping& mapping, bool force, const ManagerReply& reply) {
 // session wait meanwhile.
 void Manager::let_go(Mapping& mapping) {
   if (mapping.device == nullptr) return;  // they are done
-  log_warning("<{}@{}> requests are not answered: connecting the session's paths anew",
-              printable(mapping.request.device_path), printable(mapping.request.session));
+  log_event({.name = "requests_stuck",
+             .level = LogLevel::warning,
+             .volume = mapping.request.device_path,
+             .session = mapping.request.session,
+             .device = fmt::format("rnbd{}", mapping.number)},
+            "requests are not answered: connecting the session's paths anew");
   rtrs::client::Session* session = mapping.session->client->session();
   const std::size_t count = session != nullptr ? session->paths().size() : 0;
   for (std::size_t i = 0; i < count; ++i) session->reconnect_path(i, [](std::error_code) {});

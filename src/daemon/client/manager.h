@@ -83,6 +83,7 @@ class Manager final {
   void opened(Mapping& mapping, tl::expected<client::RemoteDevice*, client::Failure> result);
   void appeared(Mapping& mapping, Outcome<Presence> presence);
   void take_number_of_node(Mapping& mapping);
+  static void tell_map_failed(const Mapping& mapping, const Problem& why);
   void give_up(Mapping& mapping, Problem why);
   bool recover_later(Mapping& mapping, const Problem& why);
   void abandon_recovery(Mapping& mapping, const ManagerReply& reply);

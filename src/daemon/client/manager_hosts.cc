@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "daemon/client/host_names.h"
 #include "daemon/client/manager_state.h"
@@ -83,8 +84,9 @@ void Manager::move_path(const std::string& name, const NamedPath& named,
                         const fabric::PathAddress& to) {
   auto session = find_session(name);
   if (!session) return;
-  log_info("<{}> {} is at {} now, no longer at {}", printable(name),
-           printable(named.asked.destination), to.to_string(), named.now.to_string());
+  log_event({.name = "host_moved", .session = name, .path = to.to_string()},
+            "{} is at {} now, no longer at {}", printable(named.asked.destination), to.to_string(),
+            named.now.to_string());
   auto added = [this, name, from = named.now, to](std::error_code error) {
     auto at = sessions_.find(name);
     if (error) return log_info("<{}> not connected there: {}", printable(name), error.message());

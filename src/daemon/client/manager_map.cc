@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <charconv>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "daemon/admin/units.h"
 #include "daemon/client/host_names.h"
@@ -109,8 +110,11 @@ void Manager::map(MapRequest request, bool exclusive, bool once, ManagerReply re
 
 void Manager::start(Mapping& mapping) {
   if (mapping.retries == 0)
-    log_info("<{}@{}> mapping, access_mode={}", printable(mapping.request.device_path),
-             printable(mapping.request.session), mapping.request.access_mode);
+    log_event({.name = "volume_mapping",
+               .volume = mapping.request.device_path,
+               .session = mapping.request.session,
+               .device = fmt::format("rnbd{}", mapping.number)},
+              "mapping, access_mode={}", mapping.request.access_mode);
   if (sessions_.contains(mapping.request.session)) return join_session(mapping);
   if (inherited_.contains(mapping.request.session)) return join_session(mapping);
   if (mapping.request.paths.empty())
@@ -217,10 +221,10 @@ Outcome<Manager::Session*> Manager::create_session(const Mapping& mapping) {
   session->failover = options.session.failover;
   session->max_reconnect_attempts = options.session.max_reconnect_attempts;
   if (session->failover == rtrs::client::Failover::immediate)
-    log_warning(
-        "<{}> failover=immediate is unsafe: after the loss of a path a delayed copy of a write may "
-        "undo a newer one, silently",
-        printable(request.session));
+    log_event(
+        {.name = "failover_unsafe", .level = LogLevel::warning, .session = request.session},
+        "failover=immediate is unsafe: after the loss of a path a delayed copy of a write may "
+        "undo a newer one, silently");
   auto created = client::Client::create(reactors_.fabrics(), 0, random_, std::move(options));
   if (!created)
     return problem(refused(request, ProblemCode::usage, created.error().message(),
@@ -288,12 +292,14 @@ void Manager::appeared(Mapping& mapping, Outcome<Presence> presence) {
   mapping.device->set_watcher(&mapping);
   if (mapping.abandoned) return leave(mapping, true, nullptr);
   block::Limits limits = mapping.device->limits();
-  log_info(
-      "<{}@{}> mapped as rnbd{} (size: {}, logical_block_size: {}, max_transfer: {}, wc: {:d}, "
-      "fua: {:d})",
-      printable(mapping.request.device_path), printable(mapping.request.session), mapping.number,
-      limits.size, limits.logical_block_size, limits.max_transfer, limits.volatile_cache,
-      limits.fua);
+  log_event(
+      {.name = "volume_mapped",
+       .volume = mapping.request.device_path,
+       .session = mapping.request.session,
+       .device = fmt::format("rnbd{}", mapping.number)},
+      "mapped as rnbd{} (size: {}, logical_block_size: {}, max_transfer: {}, wc: {:d}, fua: {:d})",
+      mapping.number, limits.size, limits.logical_block_size, limits.max_transfer,
+      limits.volatile_cache, limits.fua);
   AdminResponse response;
   response.devices.push_back(view_of(mapping));
   auto waiting = std::exchange(mapping.waiting, {});
@@ -312,10 +318,19 @@ void Manager::take_number_of_node(Mapping& mapping) {
   if (!taken) mapping.number = number;
 }
 
+void Manager::tell_map_failed(const Mapping& mapping, const Problem& why) {
+  log_event({.name = "map_failed",
+             .level = LogLevel::error,
+             .volume = mapping.request.device_path,
+             .session = mapping.request.session,
+             .error = why.error == 0 ? std::error_code() : from_errno(why.error)},
+            "not mapped: {}", why.text());
+}
+
 // The mapping came to nothing: tells who waits, and lets go of the session if nobody else has it.
 void Manager::give_up(Mapping& mapping, Problem why) {
   if (recover_later(mapping, why)) return;
-  if (!mapping.abandoned) log_error("{}", why.text());
+  if (!mapping.abandoned) tell_map_failed(mapping, why);
   auto waiting = std::exchange(mapping.waiting, {});
   remove(mapping);
   for (const ManagerReply& reply : waiting) reply(failure(why));
@@ -327,7 +342,7 @@ void Manager::on_timeout(Mapping& mapping) {
                         fmt::format("{} did not bring it within {}", peers_of(mapping.request),
                                     format_duration(config_.map_timeout)),
                         "see the server's log; map_timeout bounds the wait", ETIMEDOUT);
-  log_error("{}", why.text());
+  tell_map_failed(mapping, why);
   mapping.abandoned = true;
   auto waiting = std::exchange(mapping.waiting, {});
   for (const ManagerReply& reply : waiting) reply(failure(why));

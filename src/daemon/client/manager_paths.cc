@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "daemon/admin/suggest.h"
 #include "daemon/client/host_names.h"
@@ -174,7 +175,8 @@ void Manager::add_resolved_path(const std::string& name, const PathSpec& asked,
 
 // What would map the volumes again names the paths there are, as far as a map line can.
 void Manager::path_added(Session& session, const fabric::PathAddress& address) {
-  log_info("<{}> path {} added", printable(session.name), address.to_string());
+  log_event({.name = "path_added", .session = session.name, .path = address.to_string()},
+            "path {} added", address.to_string());
   const std::string text = address.to_spec();
   for (const auto& mapping : mappings_) {
     if (mapping->session != &session) continue;
@@ -188,7 +190,8 @@ void Manager::path_added(Session& session, const fabric::PathAddress& address) {
 }
 
 void Manager::path_removed(Session& session, const fabric::PathAddress& address) {
-  log_info("<{}> path {} removed", printable(session.name), address.to_string());
+  log_event({.name = "path_removed", .session = session.name, .path = address.to_string()},
+            "path {} removed", address.to_string());
   std::erase_if(session.names,
                 [&](const NamedPath& named) { return same_path(named.now, address); });
   for (const auto& mapping : mappings_) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "daemon/client/manager_state.h"
 
@@ -80,9 +81,12 @@ void Manager::recover(SavedState state, const std::vector<ublk::ListedDevice>& d
   std::vector<Mapping*> all;
   for (const auto& mapping : mappings_) all.push_back(mapping.get());
   for (Mapping* mapping : all) {
-    log_info("<{}@{}> taking over rnbd{}{}", printable(mapping->request.device_path),
-             printable(mapping->request.session), mapping->number,
-             mapping->ublk_id ? fmt::format(", /dev/ublkb{}", *mapping->ublk_id) : "");
+    log_event({.name = "volume_taken_over",
+               .volume = mapping->request.device_path,
+               .session = mapping->request.session,
+               .device = fmt::format("rnbd{}", mapping->number)},
+              "taking over rnbd{}{}", mapping->number,
+              mapping->ublk_id ? fmt::format(", /dev/ublkb{}", *mapping->ublk_id) : "");
     start(*mapping);
   }
 }
@@ -91,8 +95,12 @@ void Manager::recover(SavedState state, const std::vector<ublk::ListedDevice>& d
 bool Manager::recover_later(Mapping& mapping, const Problem& why) {
   if (!mapping.recovering || mapping.abandoned || on_empty_) return false;
   if (why.text() != mapping.trouble)
-    log_warning("{}; trying again until it is unmapped{}", why.text(),
-                mapping.ublk_id ? " by force" : "");
+    log_event({.name = "map_retried",
+               .level = LogLevel::warning,
+               .volume = mapping.request.device_path,
+               .session = mapping.request.session},
+              "{}; trying again until it is unmapped{}", why.text(),
+              mapping.ublk_id ? " by force" : "");
   mapping.trouble = why.text();
   release_session(mapping);
   mapping.state = State::resolving;
@@ -104,8 +112,12 @@ bool Manager::recover_later(Mapping& mapping, const Problem& why) {
 }
 
 void Manager::abandon_recovery(Mapping& mapping, const ManagerReply& reply) {
-  log_warning("<{}@{}> given up before it was taken over", printable(mapping.request.device_path),
-              printable(mapping.request.session));
+  log_event({.name = "recovery_given_up",
+             .level = LogLevel::warning,
+             .volume = mapping.request.device_path,
+             .session = mapping.request.session,
+             .device = fmt::format("rnbd{}", mapping.number)},
+            "given up before it was taken over");
   forget(mapping);
   mapping.recovering = false;
   mapping.retry.disarm();

@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "daemon/admin/suggest.h"
 #include "daemon/client/live_settings.h"
@@ -62,8 +63,11 @@ void Manager::set_on_device(const std::string& target, const Setting& setting, b
     return reply(failure({ProblemCode::busy,
                           fmt::format("'{}' does not wait: its server is there", printable(target)),
                           "--force fails it all the same", EBUSY}));
-  log_info("<{}@{}> hold={}", printable(mapping.request.device_path),
-           printable(mapping.request.session), printable(setting.value));
+  log_event({.name = "setting_changed",
+             .volume = mapping.request.device_path,
+             .session = mapping.request.session,
+             .device = fmt::format("rnbd{}", mapping.number)},
+            "hold={}", printable(setting.value));
   if (hold->fail_now) {
     mapping.session->client->fail_device(device);
   } else {
@@ -107,8 +111,8 @@ void Manager::set_on_session(const std::string& target, const std::vector<Settin
       attempts_set = true;
     }
   }
-  log_info("<{}> policy={} max_reconnect_attempts={}", printable(session.name),
-           path_policy_name(policy), attempts);
+  log_event({.name = "setting_changed", .session = session.name},
+            "policy={} max_reconnect_attempts={}", path_policy_name(policy), attempts);
   session.policy = policy;
   session.policy_set = policy_set;
   session.max_reconnect_attempts = attempts;

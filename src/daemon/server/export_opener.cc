@@ -64,6 +64,19 @@ ExportOpener::ExportOpener(const ServerConfig& config, const std::vector<ExportC
       resolver_(
           {.dev_search_path = config.dev_search_path, .follow_symlinks = config.follow_symlinks}) {}
 
+void ExportOpener::configure(const ServerConfig& config, const std::vector<ExportConfig>& exports) {
+  worker_.post([this, config, exports] {
+    config_ = config;
+    exports_ = exports;
+    resolver_ = NameResolver(
+        {.dev_search_path = config.dev_search_path, .follow_symlinks = config.follow_symlinks});
+    std::erase_if(made_, [&](const auto& made) {  // what is open keeps it
+      return std::none_of(exports.begin(), exports.end(),
+                          [&](const ExportConfig& entry) { return entry.name == made.first; });
+    });
+  });
+}
+
 void ExportOpener::open(const std::string& session_name, const std::string& device_name,
                         server::AccessMode mode, Loop& loop,
                         std::function<void(Result<server::OpenedDevice>)> done) {

@@ -31,8 +31,9 @@ void ExportsImpl::look_at_sizes(std::function<void()> done) {
 
 void ExportsImpl::look(Volume& volume, std::function<void()> done) {
   opener_.look(*volume.device, home(),
-               [this, identity = volume.identity, read_only = volume.read_only,
-                done = std::move(done)](Result<std::uint64_t> size) {
+               [this, alive = std::weak_ptr<int>(alive_), identity = volume.identity,
+                read_only = volume.read_only, done = std::move(done)](Result<std::uint64_t> size) {
+                 if (alive.expired()) return;
                  // Closed meanwhile, and perhaps opened anew: then it was looked at later than
                  // this.
                  Volume* found = find_volume(identity, read_only);
