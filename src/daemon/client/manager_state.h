@@ -1,6 +1,9 @@
 #pragma once
 // The records of Manager, shared by its two halves (mapping, and unmapping with what is told).
 
+#include <fmt/format.h>
+
+#include "base/event.h"
 #include "daemon/client/manager.h"
 
 namespace rnbd::daemon {
@@ -26,6 +29,13 @@ struct Manager::Session {
   std::vector<std::function<void()>> after_close;  // maps that wait for the name to be free
 };
 
+// What the words of an administrator mean.
+struct Manager::PathsMeant {
+  Session* session = nullptr;
+  std::vector<std::size_t> indexes;
+  bool all = false;  // the session was named
+};
+
 struct Manager::Mapping final : block::DeviceWatcher {
   Mapping(Manager& owner, Timers& timers)
       : manager(owner),
@@ -33,7 +43,14 @@ struct Manager::Mapping final : block::DeviceWatcher {
         retry(Timer::of<&Mapping::on_retry>(timers, this)) {}
   void on_timeout() { manager.on_timeout(*this); }
   void on_retry() { manager.start(*this); }
-  void on_resized(std::uint64_t size) override { manager.frontends_.resized(presence, size); }
+  void on_resized(std::uint64_t size) override {
+    log_event({.name = "volume_resized",
+               .volume = request.device_path,
+               .session = request.session,
+               .device = fmt::format("rnbd{}", number)},
+              "has {} bytes now", size);
+    manager.frontends_.resized(presence, size);
+  }
 
   Manager& manager;
   Timer timeout;
