@@ -81,6 +81,15 @@ class Configuration(Words):
         self.same(self.keys_of_page(), self.keys_of_programs())
 
 
+    def test_keys_that_change_at_once(self):
+        known = set()
+        for name in ("server/server_daemon.cc", "client/client_daemon.cc"):
+            live = re.search(r"kLive\{(.*?)\};", (ROOT / "src/daemon" / name).read_text(), re.S).group(1)
+            known |= set(re.findall(r'"(\w+)"', live))
+        inside = {key for item in page("rnbd.toml.5").items_of("RELOADING", macro="Va") for key in item.text.split(" , ")}
+        self.assertEqual(inside, known)
+
+
 class Commands(unittest.TestCase):
     def test_commands_and_their_other_names(self):
         overview = told(RNBD, "help").split("\ncommands\n")[1].split("\n\n")[0]
@@ -95,6 +104,16 @@ class Commands(unittest.TestCase):
     def test_exit_statuses(self):
         known = set(re.findall(r"^(\d+)  ", told(RNBD, "help", "exit-codes"), re.M))
         self.assertEqual({i.text for i in page("rnbd.8").items_of("EXIT STATUS")}, known)
+
+    def test_events(self):
+        """Those the programs' sources name."""
+        told_of = re.compile(r'(?:\.name = |\btell\(|\? |: )"([a-z]+(?:_[a-z]+)+)"')
+        known = set()
+        for file in (ROOT / "src").rglob("*.cc"):
+            text = file.read_text()
+            if "test" not in str(file.relative_to(ROOT)) and re.search(r"log_event|tell\(|\.name = \"events_", text):
+                known |= set(told_of.findall(text))
+        self.assertEqual({i.text for i in page("rnbd.8").items_of("EVENTS", macro="Cm")}, known)
 
     def test_fields(self):
         known = set()

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <thread>
 
 #include "base/log.h"
@@ -33,6 +34,32 @@ std::string trimmed(std::string path) {
   return path;
 }
 
+constexpr int kLinksMax = 8;
+
+// Where a link at `path` leads, below the root.
+std::string target_of(const Node& link) {
+  return (std::filesystem::path("/" + link.path).parent_path() / link.text)
+      .lexically_normal()
+      .string()
+      .substr(1);
+}
+
+// The path without the links on its way, as a file system would follow them; the last name is not
+// followed. As it is where there are none, or too many.
+std::string followed(const TreeState& state, std::string path) {
+  std::size_t end = path.find('/');
+  for (int links = 0; end != std::string::npos && links < kLinksMax;
+       end = path.find('/', end + 1)) {
+    const Nodes nodes = state.nodes({std::string_view(path).substr(0, end), Depth::node});
+    if (nodes.empty()) break;  // nor is there anything below
+    if (nodes[0].kind != NodeKind::link) continue;
+    path = target_of(nodes[0]) + path.substr(end);
+    end = 0;
+    ++links;
+  }
+  return path;
+}
+
 }  // namespace
 
 Attributes::Attributes(List list, Execute execute)
@@ -58,10 +85,11 @@ void Attributes::take_state(const Coalescer<TreeStatePtr>::Want& told) {
 }
 
 void Attributes::handle(const AdminRequest& request, const AdminReply& reply) {
-  const std::string path = trimmed(request.target);
-  if (request.command == AdminCommand::write_attribute) return write(path, request.text, reply);
+  const std::string named = trimmed(request.target);
+  if (request.command == AdminCommand::write_attribute) return write(named, request.text, reply);
   const bool read = request.command == AdminCommand::read_attribute;
-  look([path, read, reply](const TreeStatePtr& state) {
+  look([named, read, reply](const TreeStatePtr& state) {
+    const std::string path = followed(*state, named);
     const Nodes nodes = state->nodes({path, read ? Depth::node : Depth::all});
     if (nodes.empty()) return reply(nothing_there(path));
     AdminResponse response;
@@ -84,7 +112,7 @@ void Attributes::handle(const AdminRequest& request, const AdminReply& reply) {
 
 void Attributes::write(const std::string& path, const std::string& text, const AdminReply& reply) {
   look([this, path, text, reply](const TreeStatePtr& state) {
-    const Nodes nodes = state->nodes({path, Depth::node});
+    const Nodes nodes = state->nodes({followed(*state, path), Depth::node});
     if (nodes.empty()) return reply(nothing_there(path));
     store(nodes[0], text, reply);
   });

@@ -62,6 +62,19 @@ TEST(Attributes, AreReadListedAndWrittenByPath) {
   EXPECT_FALSE(daemon.ask(AdminCommand::write_attribute, kPolicy, "mi")->error);
 }
 
+TEST(Attributes, LinksOnTheWayAreFollowed) {
+  Daemon daemon;
+  const char* linked = "class/rtrs-client/s/mpath_policy";
+  EXPECT_EQ(daemon.ask(AdminCommand::read_attribute, linked)->text, "round-robin (RR: 0)\n");
+  EXPECT_FALSE(daemon.ask(AdminCommand::write_attribute, linked, "mi")->error);
+  EXPECT_EQ(daemon.ask(AdminCommand::write_attribute, linked, "bogus")->error->error, EINVAL);
+  EXPECT_NE(daemon.ask(AdminCommand::read_attribute, kLastError)->text, "");
+  EXPECT_EQ(daemon.ask(AdminCommand::list_attributes, "class/rtrs-client/s/paths")->nodes[0].path,
+            "devices/virtual/rtrs-client/s/paths");
+  EXPECT_EQ(daemon.ask(AdminCommand::read_attribute, "class/rtrs-client/t/x/y")->error->error,
+            ENOENT);
+}
+
 TEST(Attributes, WhatIsNotOneIsRefusedInWords) {
   Daemon daemon;
   EXPECT_EQ(daemon.ask(AdminCommand::read_attribute, "class/nosuch")->error->error, ENOENT);
