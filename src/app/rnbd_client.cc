@@ -19,7 +19,21 @@ struct Options {
   bool print_config = false, foreground = false;
 };
 
-int serve(const Config& config) {
+// The files as they are now, with the command line on top.
+Outcome<Config> configuration(const Options& options) {
+  const bool named = !options.config_file.empty();
+  auto config = load_config(named ? options.config_file : default_config_file(),
+                            named || !environment("RNBD_CONFIG").empty());
+  if (!config) return config;
+  std::string socket = options.socket;
+  if (socket.empty() && config->client.admin_socket.empty()) socket = environment("RNBD_SOCKET");
+  if (!socket.empty()) config->client.admin_socket = std::filesystem::absolute(socket);
+  if (!options.frontend.empty()) config->client.frontend = options.frontend;
+  if (!options.log_level.empty()) config->log_level = options.log_level;
+  return config;
+}
+
+int serve(const Config& config, const Options& options) {
   ExitSignals signals;
   start_log("rnbd-client", config.log_level);
   raise_file_limit();
@@ -28,7 +42,12 @@ int serve(const Config& config) {
   if (!daemon) return report("rnbd-client", daemon.error());
   log_info("taking commands on {}", (*daemon)->admin_socket());
   notify_service_manager("READY=1");
-  std::string_view signal = signals.wait();
+  std::string_view signal = signals.wait([&] {
+    if (auto next = configuration(options))
+      (*daemon)->reload(*next);
+    else
+      log_error("the configuration stays as it was: {}", next.error().text());
+  });
   log_info("{}: closing volumes", signal);
   notify_service_manager("STOPPING=1");
   daemon->reset();
@@ -58,19 +77,11 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ProblemCode::usage);
   }
-  bool named = !options.config_file.empty();
-  auto config = load_config(named ? options.config_file : default_config_file(),
-                            named || !environment("RNBD_CONFIG").empty());
+  auto config = configuration(options);
   if (!config) return report("rnbd-client", config.error());
-  if (options.socket.empty() && config->client.admin_socket.empty())
-    options.socket = environment("RNBD_SOCKET");
-  if (!options.socket.empty())
-    config->client.admin_socket = std::filesystem::absolute(options.socket);
-  if (!options.frontend.empty()) config->client.frontend = options.frontend;
-  if (!options.log_level.empty()) config->log_level = options.log_level;
   if (options.print_config) {
     std::fputs(print_config(*config, "client").c_str(), stdout);
     return 0;
   }
-  return serve(*config);
+  return serve(*config, options);
 }

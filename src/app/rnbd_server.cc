@@ -40,7 +40,16 @@ void apply(const Options& options, Config& config) {
   }
 }
 
-int serve(const Config& config) {
+// The files as they are now, with the command line on top.
+Outcome<Config> configuration(const Options& options) {
+  const bool named = !options.config_file.empty();
+  auto config = load_config(named ? options.config_file : default_config_file(),
+                            named || !environment("RNBD_CONFIG").empty());
+  if (config) apply(options, *config);
+  return config;
+}
+
+int serve(const Config& config, const Options& options) {
   ExitSignals signals;
   start_log("rnbd-server", config.log_level);
   raise_file_limit();
@@ -52,7 +61,12 @@ int serve(const Config& config) {
   for (const ExportConfig& entry : config.exports)
     log_info("serving '{}' ({})", printable(entry.name), entry.backend);
   notify_service_manager("READY=1");
-  std::string_view signal = signals.wait();
+  std::string_view signal = signals.wait([&] {
+    if (auto next = configuration(options))
+      (*daemon)->reload(*next);
+    else
+      log_error("the configuration stays as it was: {}", next.error().text());
+  });
   log_info("{}: closing volumes", signal);
   notify_service_manager("STOPPING=1");
   daemon->reset();
@@ -90,14 +104,11 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ProblemCode::usage);
   }
-  bool named = !options.config_file.empty();
-  auto config = load_config(named ? options.config_file : default_config_file(),
-                            named || !environment("RNBD_CONFIG").empty());
+  auto config = configuration(options);
   if (!config) return report("rnbd-server", config.error());
-  apply(options, *config);
   if (options.print_config) {
     std::fputs(print_config(*config, "server").c_str(), stdout);
     return 0;
   }
-  return serve(*config);
+  return serve(*config, options);
 }

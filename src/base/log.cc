@@ -80,6 +80,8 @@ void set_log_options(const LogOptions& options) {
   g_level.store(options.level, std::memory_order_relaxed);
 }
 
+void set_log_level(LogLevel level) noexcept { g_level.store(level, std::memory_order_relaxed); }
+
 bool log_enabled(LogLevel level) noexcept {
   return level >= g_level.load(std::memory_order_relaxed);
 }

@@ -16,6 +16,7 @@ struct LogOptions {
   LogLevel level = LogLevel::info;
 };
 void set_log_options(const LogOptions& options);
+void set_log_level(LogLevel level) noexcept;  // at any time
 bool log_enabled(LogLevel level) noexcept;
 void log_line(LogLevel level, fmt::string_view format, fmt::format_args args);
 

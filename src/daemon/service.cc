@@ -14,6 +14,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 
 #include "base/log.h"
 #include "daemon/admin/runtime.h"
@@ -39,26 +40,55 @@ ExitSignals::ExitSignals() {
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGHUP);  // the terminal it was started from is gone
+  sigaddset(&set, SIGHUP);
+  terminal_ = isatty(STDIN_FILENO) != 0;
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   fd_ = UniqueFd(signalfd(-1, &set, SFD_CLOEXEC));
   std::signal(SIGPIPE, SIG_IGN);
 }
 
-std::string_view ExitSignals::wait() {
-  signalfd_siginfo info{};
-  while (read(fd_.get(), &info, sizeof info) != static_cast<ssize_t>(sizeof info))
-    if (errno != EINTR) return "no signal";
-  if (info.ssi_signo == SIGHUP) return "SIGHUP";
-  return info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT";
+std::string_view ExitSignals::wait(const std::function<void()>& reload) {
+  for (;;) {
+    signalfd_siginfo info{};
+    if (read(fd_.get(), &info, sizeof info) != static_cast<ssize_t>(sizeof info)) {
+      if (errno == EINTR) continue;
+      return "no signal";
+    }
+    if (info.ssi_signo != SIGHUP) return info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT";
+    if (terminal_) return "SIGHUP";
+    reload();
+  }
+}
+
+void begin_reload() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const auto microseconds = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000 +
+                            static_cast<std::uint64_t>(now.tv_nsec) / 1000;
+  notify_service_manager(fmt::format("RELOADING=1\nMONOTONIC_USEC={}", microseconds));
+}
+
+void end_reload(const std::vector<std::string>& changed, std::span<const std::string_view> live) {
+  std::string now, later;
+  for (const std::string& key : changed) {
+    std::string& list = std::find(live.begin(), live.end(), key) != live.end() ? now : later;
+    list += (list.empty() ? "" : ", ") + key;
+  }
+  log_info("configuration read again: {}", changed.empty() ? "nothing to change"
+                                           : now.empty()   ? "nothing that can change now"
+                                                           : now);
+  if (!later.empty()) log_warning("counts from the next start on: {}", later);
+  notify_service_manager("READY=1");
+}
+
+LogLevel parse_log_level(std::string_view level) {
+  if (level == "debug") return LogLevel::debug;
+  if (level == "warning") return LogLevel::warning;
+  return level == "error" ? LogLevel::error : LogLevel::info;
 }
 
 void start_log(const std::string& program, std::string_view level) {
-  LogOptions options{.program = program, .level = LogLevel::info};
-  if (level == "debug") options.level = LogLevel::debug;
-  if (level == "warning") options.level = LogLevel::warning;
-  if (level == "error") options.level = LogLevel::error;
-  set_log_options(options);
+  set_log_options({.program = program, .level = parse_log_level(level)});
 }
 
 void notify_service_manager(std::string_view state) {

@@ -1,26 +1,38 @@
 #pragma once
 // A daemon as a process: signals, readiness told to the service manager, limits of the system.
 
+#include <functional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "base/log.h"
 #include "base/unique_fd.h"
 #include "daemon/admin/problem.h"
 
 namespace rnbd::daemon {
 
-// SIGTERM and SIGINT as something to wait for. Create in main before any thread starts: they
-// inherit the mask.
+// SIGTERM and SIGINT as something to wait for, and SIGHUP, which means "read the configuration
+// again" unless we were started from a terminal, which is gone then. Create in main before any
+// thread starts: they inherit the mask.
 class ExitSignals final {
  public:
   ExitSignals();
-  // The name of the signal that came.
-  std::string_view wait();
+  // Until one says that we shall end: its name. `reload` is called as often as that is asked for.
+  std::string_view wait(const std::function<void()>& reload);
 
  private:
   UniqueFd fd_;
+  bool terminal_ = false;  // we have one
 };
 
+// Tells the service manager that the configuration is read again, and of which of the keys that
+// changed do not count before the next start: all that are not `live`.
+void begin_reload();
+void end_reload(const std::vector<std::string>& changed, std::span<const std::string_view> live);
+
+LogLevel parse_log_level(std::string_view level);
 // Log lines of `program` from this level on: debug, info, warning, error.
 void start_log(const std::string& program, std::string_view level);
 

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -135,6 +136,14 @@ class AdminServer::Impl : public std::enable_shared_from_this<Impl> {
     connections_.clear();
     listening_ = {};
     handler_ = nullptr;
+  }
+
+  std::error_code set_group(gid_t group) {
+    if (listening_.inode != 0 &&
+        chown(path_.c_str(), static_cast<uid_t>(-1), group == kNoGroup ? getegid() : group) != 0)
+      return from_errno(errno);
+    group_ = group;
+    return {};
   }
 
   void answer(std::uint64_t id, const AdminResponse& response) {
@@ -358,7 +367,7 @@ class AdminServer::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   const std::string path_;
-  const gid_t group_;
+  std::atomic<gid_t> group_;
   Listening listening_;
   UniqueFd wake_;
   AdminHandler handler_;
@@ -386,6 +395,12 @@ Result<std::unique_ptr<AdminServer>> AdminServer::create(const AdminServerOption
                                      std::move(handler));
   impl->start();
   return std::unique_ptr<AdminServer>(new AdminServer(std::move(impl)));
+}
+
+std::error_code AdminServer::set_group(const std::string& group) {
+  auto found = find_group(group);
+  if (!found) return found.error();
+  return impl_->set_group(*found);
 }
 
 AdminServer::~AdminServer() { impl_->stop(); }

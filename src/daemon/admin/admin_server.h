@@ -34,6 +34,8 @@ class AdminServer final {
   static Result<std::unique_ptr<AdminServer>> create(const AdminServerOptions& options,
                                                      AdminHandler handler);
   ~AdminServer();  // stops the thread; unanswered requests are dropped
+  // Another group from now on; of a socket that is not ours the file keeps its own.
+  std::error_code set_group(const std::string& group);
 
  private:
   class Impl;

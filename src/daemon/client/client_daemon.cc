@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -15,6 +16,7 @@
 #include "daemon/client/manager.h"
 #include "daemon/link_watch.h"
 #include "daemon/reactors.h"
+#include "daemon/service.h"
 #include "daemon/tree/fuse_view.h"
 
 namespace rnbd::daemon {
@@ -84,6 +86,33 @@ class ClientDaemon::Impl {
     // Every volume is closed by now; a look-up of a host name cannot be taken back.
     if (future.wait_for(kGiveUpTimeout) != std::future_status::ready) ::_exit(0);
     reactors_.reset();
+  }
+
+  void reload(const Config& config) {
+    begin_reload();
+    const ClientConfig& next = config.client;
+    Config before;
+    before.client = config_;
+    set_log_level(parse_log_level(config.log_level));
+    if (next.admin_group != config_.admin_group)
+      if (auto error = admin_->set_group(next.admin_group))
+        log_error("admin_group '{}': {}", printable(next.admin_group), error.message());
+    config_.admin_group = next.admin_group;
+    config_.on_stop = next.on_stop;
+    config_.connect_timeout = next.connect_timeout;
+    config_.map_timeout = next.map_timeout;
+    config_.hold_timeout = next.hold_timeout;
+    config_.reconnect_delay = next.reconnect_delay;
+    config_.reconnect_delay_max = next.reconnect_delay_max;
+    config_.max_reconnect_attempts = next.max_reconnect_attempts;
+    config_.path_policy = next.path_policy;
+    config_.failover = next.failover;
+    reactors_->on_home([this] { manager_->configure(config_); });
+    constexpr std::array<std::string_view, 10> kLive{
+        "admin_group",         "on_stop",         "connect_timeout",        "map_timeout",
+        "hold_timeout",        "reconnect_delay", "max_reconnect_attempts", "path_policy",
+        "reconnect_delay_max", "failover"};
+    end_reload(changed_keys(before, config, "client"), kLive);
   }
 
   const std::string& admin_socket() const { return admin_path_; }
@@ -175,6 +204,13 @@ class ClientDaemon::Impl {
         return manager_->change_paths(request.command, request.target, request.path, reply);
       case AdminCommand::set:
         return manager_->set(request.target, request.settings, request.force, reply);
+      case AdminCommand::resize:
+        return manager_->resize(request.target, request.size, reply);
+      case AdminCommand::remap:
+      case AdminCommand::recover:
+        return manager_->open_again(request.command, request.target, reply);
+      case AdminCommand::reset:
+        return manager_->reset(request.target, request.path, request.counters, reply);
       case AdminCommand::list:
       case AdminCommand::ping:
         return reply(manager_->list());
@@ -220,7 +256,7 @@ class ClientDaemon::Impl {
     _exit(static_cast<int>(ProblemCode::failed));
   }
 
-  const ClientConfig config_;
+  ClientConfig config_;
   std::unique_ptr<Reactors> reactors_;
   std::unique_ptr<Frontends> frontends_;
   std::unique_ptr<Manager> manager_;
@@ -239,6 +275,7 @@ Outcome<std::unique_ptr<ClientDaemon>> ClientDaemon::start(const Config& config)
 
 ClientDaemon::ClientDaemon(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ClientDaemon::~ClientDaemon() = default;
+void ClientDaemon::reload(const Config& config) { impl_->reload(config); }
 const std::string& ClientDaemon::admin_socket() const { return impl_->admin_socket(); }
 
 }  // namespace rnbd::daemon

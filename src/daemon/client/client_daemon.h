@@ -16,6 +16,10 @@ class ClientDaemon final {
   static Outcome<std::unique_ptr<ClientDaemon>> start(const Config& config);
   ~ClientDaemon();  // closes every volume on its server, bounded in time
 
+  // Takes over what can change while volumes are mapped: log level, group, and what new sessions
+  // and volumes are made with. What cannot change now is named in the log.
+  void reload(const Config& config);
+
   const std::string& admin_socket() const;
 
  private:

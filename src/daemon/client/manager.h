@@ -54,6 +54,14 @@ class Manager final {
   // hold of a device (as for unmap), policy and max_reconnect_attempts of a session: all or none.
   void set(const std::string& target, const std::vector<Setting>& settings, bool force,
            const ManagerReply& reply);
+  // For sessions and volumes made from now on, and volumes whose hold was not set.
+  void configure(const ClientConfig& config);
+  // Of a device (as for unmap): see RemoteDevice. `command`: remap or recover.
+  void resize(const std::string& target, std::uint64_t size, const ManagerReply& reply);
+  void open_again(AdminCommand command, const std::string& target, const ManagerReply& reply);
+  // Counters of a device, a session, or a path of one: "all", or their name.
+  void reset(const std::string& target, const std::string& path, const std::string& counters,
+             const ManagerReply& reply);
   // A link of this machine, or an address on it, came or went.
   void link_changed(const fabric::Address& local, bool up);
   AdminResponse list() const;
@@ -108,6 +116,8 @@ class Manager final {
 
   Mapping* find(const std::string& session, const std::string& device_path) const;
   Outcome<Mapping*> find_target(const std::string& target, const std::string& session) const;
+  Outcome<Mapping*> find_ready(const char* verb, const std::string& target) const;
+  void reply_with(const MapRequest& of, const ManagerReply& reply) const;
   Outcome<Session*> find_session(const std::string& name) const;
   Outcome<PathsMeant> find_paths(const std::string& target, const std::string& path) const;
   void add_resolved_path(const std::string& session, const PathSpec& asked,
@@ -125,7 +135,7 @@ class Manager final {
   static AdminResponse failure(Problem problem);
 
   Reactors& reactors_;
-  const ClientConfig config_;
+  ClientConfig config_;
   Frontends& frontends_;
   const StateFile file_;
   bool save_failed_ = false;  // and was told

@@ -42,6 +42,13 @@ void Manager::set(const std::string& target, const std::vector<Setting>& setting
                  "policy and max_reconnect_attempts are set on its session", EINVAL}));
 }
 
+void Manager::configure(const ClientConfig& config) {
+  config_ = config;
+  for (const auto& mapping : mappings_)
+    if (mapping->state == State::ready && !mapping->hold)
+      mapping->device->set_hold_timeout(config_.hold_timeout);
+}
+
 void Manager::set_on_device(const std::string& target, const Setting& setting, bool force,
                             const ManagerReply& reply) {
   auto hold = parse_hold(setting.value);

@@ -104,7 +104,9 @@ TEST_F(PersistentMapsTest, EveryCutAndEveryFlippedByteIsNoticed) {
     std::string other = whole;
     other[i] = static_cast<char>(other[i] ^ 1);
     const auto parsed = parse_maps(other);
-    if (parsed) EXPECT_EQ(*parsed, std::vector<PersistentMap>{map("/x")}) << i;  // white space
+    if (parsed) {
+      EXPECT_EQ(*parsed, std::vector<PersistentMap>{map("/x")}) << i;  // white space
+    }
   }
 }
 

@@ -42,6 +42,7 @@ struct ExportConfig {
   std::uint64_t size = 0;
   bool read_only = false;
   std::uint64_t block_size = 0;
+  bool operator==(const ExportConfig&) const = default;
 };
 
 struct ServerConfig {
@@ -112,6 +113,11 @@ struct Config {
 // Anything unknown, mistyped or out of range is a Problem naming file, line and key.
 Outcome<Config> load_config(const std::string& file, bool must_exist);
 Outcome<Config> parse_config(std::string_view text, const std::string& file_name);
+
+// The keys of one section whose values differ, without its name: for one daemon that reads its
+// configuration again.
+std::vector<std::string> changed_keys(const Config& before, const Config& after,
+                                      std::string_view section);
 
 // A commented TOML file with every key and its value, which parses back to the same. `section` is
 // "server" or "client" for one daemon's part, or "" for all.

@@ -76,6 +76,21 @@ std::string print_section(const Section& section, const std::string& header) {
 
 }  // namespace
 
+std::vector<std::string> changed_keys(const Config& before, const Config& after,
+                                      std::string_view section) {
+  Config old = before, now = after;  // the tables bind to values one could change
+  const std::vector<Section> olds = sections_of(old), nows = sections_of(now);
+  std::vector<std::string> changed;
+  for (std::size_t i = 0; i < olds.size(); ++i) {
+    if (olds[i].name != section) continue;
+    for (std::size_t k = 0; k < olds[i].keys.size(); ++k)
+      if (std::visit(Printer{}, olds[i].keys[k].setting) !=
+          std::visit(Printer{}, nows[i].keys[k].setting))
+        changed.emplace_back(olds[i].keys[k].name);
+  }
+  return changed;
+}
+
 std::string print_config(const Config& config, std::string_view section) {
   Config copy = config;  // the tables bind to values one could change
   std::string text =

@@ -20,6 +20,9 @@ class ExportOpener final : public server::DeviceOpener {
  public:
   ExportOpener(const ServerConfig& config, const std::vector<ExportConfig>& exports);
 
+  // For what is opened from now on.
+  void configure(const ServerConfig& config, const std::vector<ExportConfig>& exports);
+
   void open(const std::string& session_name, const std::string& device_name,
             server::AccessMode mode, Loop& loop,
             std::function<void(Result<server::OpenedDevice>)> done) override;
@@ -41,9 +44,9 @@ class ExportOpener final : public server::DeviceOpener {
   Result<Shared> made_device(const ExportConfig& entry);
 
   // All of it belongs to the worker's thread.
-  const ServerConfig config_;
-  const std::vector<ExportConfig> exports_;
-  const NameResolver resolver_;
+  ServerConfig config_;
+  std::vector<ExportConfig> exports_;
+  NameResolver resolver_;
   std::map<std::string, std::weak_ptr<block::Device>> files_;  // by identity and direction
   std::map<std::string, Shared> made_;  // memory and null exports: they live as long as we do
   Worker worker_;                       // last: ends before the rest goes

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <filesystem>
 #include <future>
@@ -14,6 +15,7 @@
 #include "daemon/server/export_opener.h"
 #include "daemon/server/server_admin.h"
 #include "daemon/server/session_history.h"
+#include "daemon/service.h"
 #include "daemon/tree/fuse_view.h"
 #include "rnbd/server/exports.h"
 #include "rtrs/server/server.h"
@@ -86,6 +88,32 @@ class ServerDaemon::Impl {
     });
     opener_.reset();
     reactors_.reset();
+  }
+
+  void reload(const Config& next) {
+    begin_reload();
+    Config before;
+    before.server = config_;
+    std::vector<std::string> changed = changed_keys(before, next, "server");
+    if (next.exports != exports_config_) changed.emplace_back("[[export]]");
+    set_log_level(parse_log_level(next.log_level));
+    if (next.server.admin_group != config_.admin_group)
+      if (auto error = admin_->set_group(next.server.admin_group))
+        log_error("admin_group '{}': {}", printable(next.server.admin_group), error.message());
+    reactors_->on_home([&] {
+      config_.dev_search_path = next.server.dev_search_path;
+      config_.follow_symlinks = next.server.follow_symlinks;
+      config_.direct = next.server.direct;
+      config_.write_through = next.server.write_through;
+      config_.block_size = next.server.block_size;
+      config_.admin_group = next.server.admin_group;
+      exports_config_ = next.exports;
+      opener_->configure(config_, exports_config_);
+    });
+    constexpr std::array<std::string_view, 7> kLive{
+        "dev_search_path", "follow_symlinks", "direct",    "write_through",
+        "block_size",      "admin_group",     "[[export]]"};
+    end_reload(changed, kLive);
   }
 
   std::vector<std::string> listening() const { return listening_; }
@@ -221,8 +249,8 @@ class ServerDaemon::Impl {
     _exit(static_cast<int>(ProblemCode::failed));
   }
 
-  const ServerConfig config_;
-  const std::vector<ExportConfig> exports_config_;
+  ServerConfig config_;
+  std::vector<ExportConfig> exports_config_;
   SystemRandom random_;
   std::unique_ptr<Reactors> reactors_;
   std::unique_ptr<ExportOpener> opener_;
@@ -244,6 +272,7 @@ Outcome<std::unique_ptr<ServerDaemon>> ServerDaemon::start(const Config& config)
 
 ServerDaemon::ServerDaemon(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ServerDaemon::~ServerDaemon() = default;
+void ServerDaemon::reload(const Config& config) { impl_->reload(config); }
 std::vector<std::string> ServerDaemon::listening() const { return impl_->listening(); }
 const std::string& ServerDaemon::admin_socket() const { return impl_->admin_socket(); }
 

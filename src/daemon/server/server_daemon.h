@@ -16,6 +16,10 @@ class ServerDaemon final {
   static Outcome<std::unique_ptr<ServerDaemon>> start(const Config& config);
   ~ServerDaemon();  // stops listening, lets running requests finish (bounded), closes every volume
 
+  // Takes over what can change while we serve: log level, group, search path, exports. What is open
+  // stays open. What cannot change now is named in the log.
+  void reload(const Config& config);
+
   std::vector<std::string> listening() const;  // "ip:0.0.0.0 port 1234"
   const std::string& admin_socket() const;
 
