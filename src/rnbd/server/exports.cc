@@ -9,6 +9,7 @@
 #include "base/mutation.h"
 #include "rnbd/server/cache_identity.h"
 #include "rnbd/server/exports_impl.h"
+#include "rnbd/server/trace.h"
 
 namespace rnbd::server {
 namespace {
@@ -64,6 +65,7 @@ ExportsImpl::~ExportsImpl() {
 
 void ExportsImpl::on_session_opened(rtrs::server::Session& rtrs) {
   home().post([this, &rtrs] {
+    trace_create_session(rtrs);
     auto session = std::make_unique<Session>();
     session->rtrs = &rtrs;
     session->id = rtrs.id();
@@ -76,6 +78,7 @@ void ExportsImpl::on_session_closed(rtrs::server::Session& rtrs) {
     Session* session = find_session(id);
     RNBD_ASSERT(session != nullptr);
     session->closing = true;
+    trace_destroy_session(*session->rtrs);
     std::vector<Mapping*> mappings;
     for (auto& [device_id, mapping] : session->mappings) mappings.push_back(mapping.get());
     for (Mapping* mapping : mappings) {
@@ -89,6 +92,7 @@ void ExportsImpl::on_request(rtrs::server::Request& request) {
   const auto message = wire::parse_rnbd_message(request.message());
   if (!message) return request.respond(clamp_errno(message.error()));
   if (const auto* io = std::get_if<wire::Io>(&*message)) {
+    trace_io(request, *io);
     return handlers_[request.loop_index()]->handle(request, *io);
   }
   if (const auto* info = std::get_if<wire::SessionInfo>(&*message))
@@ -96,12 +100,14 @@ void ExportsImpl::on_request(rtrs::server::Request& request) {
   const std::uint64_t session_id = request.session().id();
   const Asker asker{&request, request.loop_index()};
   if (const auto* open_message = std::get_if<wire::Open>(&*message)) {
+    trace_open(request, *open_message);
     if (!has_room(request, sizeof(wire::layout::OpenResponse), request.data().size()))
       return request.respond(EINVAL);
     const auto mode = open_message->access_mode;
     return home().post([this, session_id, name = std::string(open_message->device_name), mode,
                         asker] { open(session_id, name, mode, asker); });
   }
+  trace_close(request, std::get<wire::Close>(*message));
   const std::uint32_t device_id = std::get<wire::Close>(*message).device_id;
   if (request.reply_length() != 0) return request.respond(EINVAL);
   home().post([this, session_id, device_id, asker] {
@@ -114,6 +120,7 @@ void ExportsImpl::on_request(rtrs::server::Request& request) {
 }
 
 void ExportsImpl::session_info(rtrs::server::Request& request, const wire::SessionInfo& message) {
+  trace_session_info(request, message);
   const std::uint8_t version = std::min(message.version, wire::kRnbdVersion);
   if (!has_room(request, sizeof(wire::layout::SessionInfo), request.data().size()))
     return request.respond(EINVAL);

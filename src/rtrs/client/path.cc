@@ -3,6 +3,16 @@
 #include <algorithm>
 
 #include "base/event.h"
+#include "base/probe.h"
+
+RNBD_PROBE_DEFINE(rtrs_clt, reconnect_work);
+RNBD_PROBE_DEFINE(rtrs_clt, close_conns);
+RNBD_PROBE_DEFINE(rtrs_clt, rdma_error_recovery);
+
+// The fields of all three.
+#define RNBD_PATH_PROBE(name)                                                              \
+  RNBD_PROBE(rtrs_clt, name, static_cast<int>(state_), attempts_, max_reconnect_attempts_, \
+             counters_.reconnect_failures(), counters_.reconnects(), name_.c_str())
 
 namespace rnbd::rtrs::client {
 namespace {
@@ -175,13 +185,17 @@ void Path::up() {
 }
 
 void Path::on_timer() {
-  if (state_ == PathState::reconnecting) return connect();
+  if (state_ == PathState::reconnecting) {
+    RNBD_PATH_PROBE(reconnect_work);
+    return connect();
+  }
   fail(Errc::handshake_timeout);
 }
 
 // ---- The end of an attempt ----
 
 void Path::fail(std::error_code why) {
+  RNBD_PATH_PROBE(rdma_error_recovery);
   if (state_ == PathState::connecting) {
     transition(PathState::connecting_error);
   } else if (state_ == PathState::connected) {
@@ -255,6 +269,7 @@ void Path::try_now() {
 }
 
 void Path::tear_down(std::error_code why, bool graceful) {
+  RNBD_PATH_PROBE(close_conns);
   tearing_down_ = true;
   last_error_ = why;
   heartbeat_.stop();

@@ -24,6 +24,8 @@ class PathCounters final {
   PathCounters(std::size_t connections, unsigned cpus);
 
   ConnectionCounters& of(std::size_t cid) { return *connections_[cid]; }
+  std::uint64_t reconnects() const { return reconnects_; }
+  std::uint64_t reconnect_failures() const { return reconnect_failures_; }
   void reconnected() { ++reconnects_; }
   void reconnect_failed() { ++reconnect_failures_; }
 

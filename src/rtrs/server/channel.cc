@@ -2,6 +2,11 @@
 
 #include <algorithm>
 
+#include "base/probe.h"
+#include "rtrs/server/path_state.h"
+
+RNBD_PROBE_DEFINE(rtrs_srv, send_io_resp_imm);
+
 namespace rnbd::rtrs::server {
 namespace {
 
@@ -328,6 +333,16 @@ void Channel::post_waiting() {
     post_response(waiting_.pop_front());
 }
 
+// As the kernel's: of answers without data.
+void Channel::trace_answer(const RequestImpl& request) {
+  const bool connected = shared_.gate.open();
+  RNBD_PROBE(rtrs_srv, send_io_resp_imm, static_cast<int>(request.direction_),
+             static_cast<int>(request.need_invalidate_), static_cast<int>(keyed()), request.chunk_,
+             counters_.reads.get() + counters_.writes.get(), 1,
+             static_cast<int>(connected ? PathState::connected : PathState::closing),
+             request.error_, shared_.path_name.c_str());
+}
+
 void Channel::count(const RequestImpl& request) {
   if (request.error_ != 0) counters_.errors.add();
   if (request.backend_time_ < Duration{}) return;
@@ -358,6 +373,7 @@ void Channel::post_response(RequestImpl& request) {
   answer.cookie = items;
 
   count(request);
+  if (request.error_ != 0 || !request.has_target_) trace_answer(request);
   credits_ -= keyed() ? items + 1 : items;
   release(request);  // before the answer, as the client may use it right after
   const auto work = std::span(batch).first(items);

@@ -78,6 +78,7 @@ class Channel final : private fabric::ConnectionHandler,
   std::uint32_t items_per_response() const;
   void post_response(RequestImpl& request);
   void count(const RequestImpl& request);
+  void trace_answer(const RequestImpl& request);
 
   // channel_gates.cc: where gates have keys.
   bool keyed() const { return shared_.chunk_gates != nullptr; }

@@ -22,6 +22,7 @@ Path::Path(const PathLoops& loops, const ServerOptions& options, RequestHandler&
       shared_(options, requests, session, of_session, request.cid_num),
       channels_(request.cid_num),
       handshake_timer_(Timer::of<&Path::on_handshake_timeout>(loops.control(), this)) {
+  shared_.path_name = name_;
   handshake_timer_.arm_after(options.handshake_timeout);
 }
 

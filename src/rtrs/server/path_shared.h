@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <memory>
+#include <string>
 
 #include "rtrs/counters.h"
 #include "rtrs/server/accept_gate.h"
@@ -46,6 +47,7 @@ struct PathShared {
   Session& session;
   SessionShared& session_shared;
   const std::uint16_t connections;
+  std::string path_name;  // constant
   AcceptGate gate;
   std::unique_ptr<ConnectionCounters[]> counters;  // by cid
   std::unique_ptr<fabric::Domain> domain;
