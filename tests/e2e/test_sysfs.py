@@ -89,8 +89,12 @@ class KernelScript(Tree):
         self.volume("dev/nullb1", 16 * MIB)
         self.start_both()
 
+    def fill(self, name):
+        """Writes to the volume, a MiB."""
+        with open(next((self.dir / "client-volumes").glob(f"*{name}")), "r+b", buffering=0) as file:
+            file.write(random.Random(1).randbytes(MIB))
+
     MAP_BOTH = r"""
-echo "sessname=blktest dest_port=$PORT path=ip:127.0.0.1 path=ip:127.0.0.2 device_path=/dev/nullb0" > /dev/null
 w "sessname=blktest dest_port=$PORT path=ip:127.0.0.1 path=ip:127.0.0.2 device_path=/dev/nullb0" $MAP
 w "sessname=blktest dest_port=$PORT path=ip:127.0.0.1 device_path=/dev/nullb1 access_mode=ro" $MAP
 """
@@ -156,8 +160,7 @@ w ip:127.0.0.2 $SESS/add_path
     def test_statistics_are_numbers_of_the_recorded_shape(self):
         self.sh(self.MAP_BOTH)
         session = "class/rtrs-client/blktest/paths"
-        volume = next((self.dir / "client-volumes").glob("*nullb0"))
-        volume.write_bytes(os.urandom(MIB))
+        self.fill("nullb0")
         for path in os.listdir(self.root / session):
             stats = f"{session}/{path}/stats"
             rdma = [int(word) for word in self.read(f"{stats}/rdma").split(" ")]
@@ -175,7 +178,7 @@ w ip:127.0.0.2 $SESS/add_path
 
     def test_statistics_are_reset(self):
         self.sh(self.MAP_BOTH)
-        next((self.dir / "client-volumes").glob("*nullb0")).write_bytes(os.urandom(MIB))
+        self.fill("nullb0")
         for stats in (self.root / "class/rtrs-client/blktest/paths").glob("*/stats"):
             self.assertEqual(self.write(stats / "reset_all", "1\n"), 0)
             self.assertEqual((stats / "rdma").read_text().split()[:4], ["0"] * 4)
@@ -224,7 +227,7 @@ ls $SYS/block
             return (self.root / opened).exists() and self.read("block/rnbd0/rnbd/state") == "open\n"
 
         wait_until(remapped, "the client to have it again")
-        next((self.dir / "client-volumes").glob("*nullb0")).write_bytes(b"x" * 4096)
+        self.fill("nullb0")
 
 
 class FileSystem(Tree):
