@@ -115,7 +115,7 @@ struct TreeOperations {
 
   static void init(void*, fuse_conn_info* conn) {
     conn->want = conn->capable & (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_PARALLEL_DIROPS);
-    conn->max_write = conn->max_read = kTransferMax;
+    conn->max_write = kTransferMax;
   }
 
   static void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {

@@ -177,7 +177,9 @@ void expect_all(const std::vector<Recorded>& recorded, const AdminResponse& stat
     EXPECT_EQ(node.mode, expected.mode) << expected.path;
     EXPECT_EQ(node.kind == NodeKind::directory, expected.text == nullptr) << expected.path;
     EXPECT_EQ(node.kind == NodeKind::link, expected.mode == 0777) << expected.path;
-    if (expected.text != nullptr) EXPECT_EQ(node.text, expected.text) << expected.path;
+    if (expected.text != nullptr) {
+      EXPECT_EQ(node.text, expected.text) << expected.path;
+    }
   }
 }
 
@@ -237,8 +239,8 @@ TEST(Tree, APartOfItIsTheSameAsThatPartOfTheWhole) {
         if (other != path && other.substr(0, other.rfind('/')) == path &&
             other.find('/') != std::string::npos)
           ++children;
-      if (!path.empty())
-        EXPECT_EQ(project({state, kNone, 2}, {path, Depth::children}).size(), children + 1) << path;
+      if (path.empty()) continue;
+      EXPECT_EQ(project({state, kNone, 2}, {path, Depth::children}).size(), children + 1) << path;
     }
     EXPECT_TRUE(project({state, kNone, 2}, {"class/nosuch", Depth::node}).empty());
   }
@@ -339,11 +341,13 @@ TEST(Tree, VolumesThatAreFilesAreNamedBelowTheSearchPath) {
 
 TEST(Tree, ItsSidesAreToldByThePath) {
   for (const auto& [path, node] : tree_of(client_state()))
-    if (!is_lasting(path) && !path.ends_with("/block"))
+    if (!is_lasting(path) && !path.ends_with("/block")) {
       EXPECT_EQ(side_of(path), Side::client) << path;
+    }
   for (const auto& [path, node] : tree_of(server_state()))
-    if (!is_lasting(path) && !path.ends_with("/block"))
+    if (!is_lasting(path) && !path.ends_with("/block")) {
       EXPECT_EQ(side_of(path), Side::server) << path;
+    }
   for (const char* path : {"", "class", "devices/virtual", "devices/virtual/block", "block"})
     EXPECT_EQ(side_of(path), Side::both) << path;
 }
