@@ -137,7 +137,9 @@ class ClientDaemon::Impl {
         state_directory(config_.state_dir, config_.admin_socket, default_client_socket());
     if (auto error = make_directory(directory, 0700))
       log_warning("cannot make {}: {}", directory, error.message());
-    PersistentMaps maps(directory + "/client-maps.json");
+    // Daemons with sockets in one directory do not share it.
+    const std::string name = std::filesystem::path(admin_path_).stem();
+    PersistentMaps maps(fmt::format("{}/{}-maps.json", directory, name));
     if (auto loaded = maps.load(); !loaded) log_error("{}", loaded.error().text());
     return maps;
   }

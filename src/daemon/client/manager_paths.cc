@@ -35,12 +35,6 @@ const char* change_name(AdminCommand change) {
 
 }  // namespace
 
-struct Manager::PathsMeant {
-  Session* session = nullptr;
-  std::vector<std::size_t> indexes;
-  bool all = false;  // the session was named
-};
-
 // One command for some paths, until each was done.
 struct Manager::PathChange {
   AdminCommand change{};

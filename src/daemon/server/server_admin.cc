@@ -30,6 +30,8 @@ PathView view_of(const rtrs::server::PathInfo& path) {
   return view;
 }
 
+}  // namespace
+
 SessionView view_of(const rtrs::server::SessionInfo& session, const ServerConfig& config) {
   SessionView view;
   view.name = session.name;
@@ -59,9 +61,14 @@ OpenView view_of(const server::OpenInfo& open) {
   view.write_bytes = open.write_bytes;
   view.errors = open.errors;
   view.inflight = open.inflight;
+  view.device = open.place;
+  view.read_only = open.mode == server::AccessMode::ro;
+  view.flush_failed = open.flush_failed;
   view.stages = {stage_view("server", open.server), stage_view("backend", open.backend)};
   return view;
 }
+
+namespace {
 
 // The one that was free, where any was asked for.
 std::uint16_t port_of(const ServerConfig& config, const rtrs::server::Server& server) {
@@ -92,6 +99,16 @@ void ServerAdmin::handle(const AdminRequest& request, const AdminReply& reply) {
     case AdminCommand::list:
     case AdminCommand::ping:
       return list(reply);
+    case AdminCommand::resize:
+      return resize(request, reply);
+    case AdminCommand::recover:
+      return recover(request, reply);
+    case AdminCommand::close:
+      return close(request, reply);
+    case AdminCommand::disconnect:
+      return disconnect(request, reply);
+    case AdminCommand::reset:
+      return reset(request, reply);
     default:
       break;
   }

@@ -105,6 +105,8 @@ class ExportsImpl final : public Exports {
   };
   std::map<std::string, Named> flush_failed_;  // by identity, also of volumes that are closed
   Timer look_timer_;
+  // Shared with looks on their way back, which must not find us gone.
+  std::shared_ptr<int> alive_ = std::make_shared<int>();
 };
 
 }  // namespace rnbd::server
