@@ -184,7 +184,7 @@ class Lab:
             self.guests.append(Guest(image, directory, self._share, number, args))
 
     def _write_settings(self, image, number, environment):
-        load = self._args.load + (" virtio_net" if self._args.guests > 1 else "") + (" virtio_blk ext4" if self._args.systemd else "")
+        load = self._args.load + (" virtio_net" if self._args.guests > 1 else "") + (" virtio_blk ext4 crc32c_generic" if self._args.systemd else "")
         settings = {"LAB_MODULES": image / "root", "LAB_TOOLS": HERE / "guest", "LAB_LOAD": load, "LAB_DIRECTORY": os.getcwd(),
                     "LAB_SHELL": "yes" if self._args.shell else "", "LAB_SYSTEMD": "yes" if self._args.systemd else ""}
         exported = {**environment, "ROLE": number, "LAB_GUESTS": self._args.guests, "LAB_LIB": HERE / "lib.sh"}
