@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "daemon/admin/suggest.h"
 #include "daemon/server/server_admin.h"
@@ -97,8 +98,8 @@ void ServerAdmin::recover(const AdminRequest& request, const AdminReply& reply) 
             return fail(reply, {known ? ProblemCode::busy : ProblemCode::not_found,
                                 fmt::format("no flush of '{}' has failed", printable(target)), "",
                                 known ? EALREADY : ENOENT});
-          log_warning("flushes of '{}' are believed in again, at an administrator's word",
-                      printable(target));
+          log_event({.name = "flush_forgiven", .level = LogLevel::warning, .volume = target},
+                    "flushes are believed in again, at an administrator's word");
           AdminResponse response;
           response.daemon = daemon_view();
           reply(std::move(response));
