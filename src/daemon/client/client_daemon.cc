@@ -71,7 +71,8 @@ class ClientDaemon::Impl {
     admin_.reset();
     view_.reset();
     if (!reactors_) return;
-    if (manager_ && config_.on_stop == "leave") leave_volumes();
+    if (manager_ && (config_.on_stop == "leave" || (config_.on_stop == "auto" && some_in_use())))
+      leave_volumes();
     if (manager_) close_volumes();
     if (frontends_) stop_frontends();
     auto gone = std::make_shared<std::promise<void>>();  // outlives this call if a name is slow
@@ -235,6 +236,15 @@ class ClientDaemon::Impl {
     stop_frontends();
     log_info("volumes are left to the next daemon");
     std::_Exit(0);
+  }
+
+  // After what is not in use was unmapped. A server that does not answer leaves it in doubt.
+  bool some_in_use() {
+    auto closed = std::make_shared<std::promise<bool>>();  // outlives this call if closing is late
+    auto future = closed->get_future();
+    reactors_->on_home(
+        [&] { manager_->close_unused([closed](bool in_use) { closed->set_value(in_use); }); });
+    return future.wait_for(kCloseTimeout) != std::future_status::ready || future.get();
   }
 
   void close_volumes() {

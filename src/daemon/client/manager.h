@@ -65,6 +65,8 @@ class Manager final {
   // A link of this machine, or an address on it, came or went.
   void link_changed(const fabric::Address& local, bool up);
   AdminResponse list() const;
+  // Unmaps what is mapped and not in use; `in_use`: whether something is left that is.
+  void close_unused(std::function<void(bool in_use)> done);
   // Unmaps everything; what is in use is taken away. Refuses further maps.
   void close_all(std::function<void()> done);
   // Gives up every request that is held, so that close_all() can end.

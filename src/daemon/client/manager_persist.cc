@@ -35,6 +35,44 @@ void Manager::restore() {
   for (Mapping* mapping : all) start(*mapping);
 }
 
+void Manager::close_unused(std::function<void(bool in_use)> done) {
+  struct Progress {
+    std::size_t left = 1;
+    bool in_use = false;
+  };
+  auto progress = std::make_shared<Progress>();  // shared by the answers to come
+  auto one_done = [progress, done = std::move(done)] {
+    if (--progress->left == 0) done(progress->in_use);
+  };
+  std::vector<Mapping*> all;
+  for (const auto& mapping : mappings_)
+    if (mapping->state == State::ready) all.push_back(mapping.get());
+  for (Mapping* mapping : all) {
+    if (frontends_.user_count(mapping->presence) != 0) {
+      progress->in_use = true;
+      continue;
+    }
+    ++progress->left;
+    mapping->state = State::leaving;
+    if (mapping->device->state() != client::DeviceState::open)
+      mapping->session->client->fail_device(*mapping->device);
+    frontends_.detach(mapping->presence, false,
+                      [this, mapping, progress, one_done](const std::vector<std::string>& users) {
+                        if (!users.empty()) {
+                          mapping->state = State::ready;
+                          progress->in_use = true;
+                          return one_done();
+                        }
+                        mapping->device->set_watcher(nullptr);
+                        close_device(*mapping, [this, mapping, one_done] {
+                          remove(*mapping);
+                          one_done();
+                        });
+                      });
+  }
+  one_done();
+}
+
 // As it is now, all paths of its session included: the session may have to be opened by it.
 void Manager::remember(const Mapping& mapping) {
   if (mapping.once || mapping.session == nullptr || mapping.abandoned) return;

@@ -83,7 +83,7 @@ struct ClientConfig {
   Duration connect_timeout = std::chrono::seconds(5);
   Duration map_timeout = std::chrono::seconds(30);
   Duration hold_timeout{0};
-  std::string on_stop = "unmap";  // unmap, leave
+  std::string on_stop = "unmap";  // unmap, leave, auto
   Duration reconnect_delay = std::chrono::seconds(1);
   Duration reconnect_delay_max = std::chrono::seconds(30);
   std::int64_t max_reconnect_attempts = -1;

@@ -145,8 +145,9 @@ Section client_section(ClientConfig& client) {
       {"on_stop",
        "what ending the daemon means: unmap: every volume is unmapped; leave: ublk devices stay "
        "and "
-       "wait for the next daemon, as after a crash (for upgrades)",
-       Choice{&client.on_stop, {"unmap", "leave"}}},
+       "wait for the next daemon, as after a crash (for upgrades); auto: what nobody uses is "
+       "unmapped, what is in use is left",
+       Choice{&client.on_stop, {"unmap", "leave", "auto"}}},
       {"reconnect_delay", "first pause between attempts to reconnect; doubles",
        Time{&client.reconnect_delay, 10ms, kLongTime}},
       {"reconnect_delay_max", "up to this", Time{&client.reconnect_delay_max, 10ms, kLongTime}},
