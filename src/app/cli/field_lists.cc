@@ -268,6 +268,9 @@ constexpr std::array kPathFields{
 
 using O = const OpenView&;
 constexpr std::array kOpenFields{
+    Field<OpenView>{
+        {"name", "devname", "NAME", Kind::text, false, false, "last part of the device behind it"},
+        [](O o) { return text(o.device.substr(o.device.find_last_of('/') + 1)); }},
     Field<OpenView>{{"volume", "mapping_path", "VOLUME", Kind::text, kShown, false, "its name"},
                     [](O o) { return text(o.volume); }},
     Field<OpenView>{{"size", "size", "SIZE", Kind::bytes, kShown, false, "its size"},

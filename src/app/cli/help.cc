@@ -92,14 +92,14 @@ examples
 )"},
     {"remap",
      R"(After 'rnbd server close', or when its server lost it, a device is closed: requests wait or fail. This opens
-the volume anew. --force: also when it is open.
+the volume anew; after a close our own client does so by itself.
 
 example
   rnbd remap rnbd0
 )"},
     {"close",
      R"(The client's requests to the volume fail until it maps it anew. A volume that several have open is taken from
-all with --force only.
+all with --force only; so is all of what a SESSION, named alone, has open.
 
 examples
   rnbd server close vol0 client@server
@@ -162,7 +162,7 @@ examples
   rnbd set client@server policy=min-latency
 )"},
     {"reset",
-     R"(COUNTERS: all (when nothing is said), rdma, reconnects, cpu_migration_from, cpu_migration_to.
+     R"(COUNTERS: all (when nothing is said), rdma, reconnects, cpu_migration_from, cpu_migration_to. Of a device, and on a server, all are reset.
 
 example
   rnbd reset client@server

@@ -66,7 +66,7 @@ Outcome<void> check_close(const Daemons& daemons, AdminRequest& request) {
   if (!request.session.empty()) return {};
   auto answer = daemons.ask({.command = AdminCommand::list});
   if (!answer) return tl::unexpected(answer.error());
-  std::string sessions;
+  std::string places;
   std::size_t count = 0;
   for (const auto& open : answer->opens) {
     if (open.volume + "@" + open.session == request.target) {
@@ -74,14 +74,15 @@ Outcome<void> check_close(const Daemons& daemons, AdminRequest& request) {
       request.session = open.session;
       return {};
     }
-    if (open.volume != request.target) continue;
-    sessions += (count++ == 0 ? "" : ", ") + printable(open.session);
+    const bool volume = open.volume == request.target;
+    if (volume || open.session == request.target)
+      places += (count++ == 0 ? "" : ", ") + printable(volume ? open.session : open.volume);
   }
   if (count > 1 && !request.force)
     return daemon::problem(
         {ProblemCode::busy,
-         fmt::format("'{}' is open in {} sessions: {}", printable(request.target), count, sessions),
-         "name one, or take it from all with --force", EBUSY});
+         fmt::format("closing '{}' takes {} opens: {}", printable(request.target), count, places),
+         "name the volume and the session, or take all with --force", EBUSY});
   return {};
 }
 
