@@ -319,7 +319,7 @@ class FileSystem(Tree):
         self.assertEqual(self.read("class/rnbd-client/ctl/last_error"), "")
 
     def test_a_write_that_waits_for_a_server_can_be_interrupted(self):
-        self.start_both()
+        self.start_both(order=("client", "server"))
         self.server.process.send_signal(signal.SIGSTOP)
         self.addCleanup(self.server.process.send_signal, signal.SIGCONT)
         target = self.root / "devices/virtual/rnbd-client/ctl/map_device"

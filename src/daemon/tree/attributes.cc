@@ -22,10 +22,10 @@ AdminResponse failure(Problem problem) {
   return response;
 }
 
-AdminResponse nothing_there(const std::string& path) {
+AdminResponse nothing_there(const std::string& path, int error) {
   return failure({ProblemCode::not_found,
                   fmt::format("there is no attribute '{}'", printable(path)),
-                  "what it belongs to may be gone", ENOENT});
+                  "what it belongs to may be gone", error});
 }
 
 std::string trimmed(std::string path) {
@@ -91,7 +91,7 @@ void Attributes::handle(const AdminRequest& request, const AdminReply& reply) {
   look([named, read, reply](const TreeStatePtr& state) {
     const std::string path = followed(*state, named);
     const Nodes nodes = state->nodes({path, read ? Depth::node : Depth::all});
-    if (nodes.empty()) return reply(nothing_there(path));
+    if (nodes.empty()) return reply(nothing_there(path, ENOENT));
     AdminResponse response;
     response.daemon = state->state.daemon;
     if (!read) {
@@ -113,7 +113,8 @@ void Attributes::handle(const AdminRequest& request, const AdminReply& reply) {
 void Attributes::write(const std::string& path, const std::string& text, const AdminReply& reply) {
   look([this, path, text, reply](const TreeStatePtr& state) {
     const Nodes nodes = state->nodes({followed(*state, path), Depth::node});
-    if (nodes.empty()) return reply(nothing_there(path));
+    if (nodes.empty())
+      return reply(nothing_there(path, ENODEV));  // it was there when it was opened
     store(nodes[0], text, reply);
   });
 }

@@ -23,6 +23,14 @@ std::string below(const std::string& directory, const char* name) {
   return directory.empty() ? name : directory + "/" + name;
 }
 
+// `nodes`: a directory with its children.
+std::uint32_t links_of(const Nodes& nodes) {
+  const auto directories = std::count_if(nodes.begin(), nodes.end(), [](const Node& node) {
+    return node.kind == NodeKind::directory;
+  });
+  return 1 + static_cast<std::uint32_t>(directories);
+}
+
 mode_t type_of(NodeKind kind) {
   return kind == NodeKind::attribute ? S_IFREG : kind == NodeKind::link ? S_IFLNK : S_IFDIR;
 }
@@ -95,10 +103,7 @@ void FuseTree::reply_entry(fuse_req_t request, const Nodes& nodes, const std::st
     return;
   }
   Inode& inode = inodes_.know(*at);
-  if (inode.kind == NodeKind::directory)
-    inode.links = 1 + static_cast<std::uint32_t>(std::count_if(
-                          nodes.begin(), nodes.end(),
-                          [](const Node& node) { return node.kind == NodeKind::directory; }));
+  if (inode.kind == NodeKind::directory) inode.links = links_of(nodes);
   fuse_entry_param entry{};
   entry.ino = inode.number;
   entry.attr = attributes(inode);
@@ -106,6 +111,16 @@ void FuseTree::reply_entry(fuse_req_t request, const Nodes& nodes, const std::st
   entry.entry_timeout = is_lasting(path) ? kForGood : kNoCaching;
   ++inode.lookups;
   if (fuse_reply_entry(request, &entry) != 0) inodes_.forget(entry.ino, 1);
+}
+
+void FuseTree::reply_attributes(fuse_req_t request, std::uint64_t number) {
+  const Inode* inode = inodes_.find(number);
+  if (inode == nullptr) {
+    fuse_reply_err(request, ESTALE);
+    return;
+  }
+  const struct stat st = attributes(*inode);
+  fuse_reply_attr(request, &st, kNoCaching);
 }
 
 // ---- the calls ----
@@ -144,15 +159,18 @@ struct TreeOperations {
     fuse_reply_none(req);
   }
 
-  // As of the look-up just before; a directory that is gone is still the working directory of some.
+  // As of the look-up just before, except for those the kernel does not look up again.
   static void getattr(fuse_req_t req, fuse_ino_t number, fuse_file_info*) {
-    const Inode* inode = self(req).inodes_.find(number);
-    if (inode == nullptr) {
-      fuse_reply_err(req, ESTALE);
-      return;
-    }
-    const struct stat st = self(req).attributes(*inode);
-    fuse_reply_attr(req, &st, kNoCaching);
+    FuseTree& tree = self(req);
+    const Inode* inode = tree.inodes_.find(number);
+    if (inode == nullptr || !is_lasting(inode->path)) return tree.reply_attributes(req, number);
+    tree.access_.look(inode->path, Depth::children,
+                      [&tree, id = tree.wait(req), number](const Nodes& nodes) {
+                        if (Inode* found = tree.inodes_.find(number))
+                          found->links = links_of(nodes);
+                        if (fuse_req_t waiting = tree.take(id))
+                          tree.reply_attributes(waiting, number);
+                      });
   }
 
   // Writers truncate first, to no effect.

@@ -53,6 +53,7 @@ class FuseTree final {
   static void on_interrupt(fuse_req_t request, void* waiting);
   struct stat attributes(const Inode& inode) const;
   void reply_entry(fuse_req_t request, const Nodes& nodes, const std::string& path);
+  void reply_attributes(fuse_req_t request, std::uint64_t number);
 
   TreeAccess& access_;
   const TreeOwner owner_;
