@@ -178,7 +178,7 @@ void IoHandler::next_piece(Operation& operation) {
 
 void IoHandler::on_done(block::Request& request) {
   Operation& operation = static_cast<Operation&>(request);
-  operation.backend_until = operation.handler.loop_.precise_now();
+  operation.backend_until = operation.handler.answered_at(operation.submitted);
   operation.backend += operation.backend_until - operation.submitted;
   // A failure is told to one of the flushes that run: the others do not vouch for anything either.
   if (!operation.result && operation.hardens() && !broken(Rule::r10) &&
@@ -190,6 +190,13 @@ void IoHandler::on_done(block::Request& request) {
     operation.mapping.volume->flush_failed.store(true, std::memory_order_relaxed);
   }
   operation.handler.finish(operation);
+}
+
+// An answer of a later round was there when the round began. One of the same round is a backend's
+// that does its work at once: the clock is asked how long.
+TimePoint IoHandler::answered_at(TimePoint submitted) const {
+  const TimePoint now = loop_.now();
+  return now > submitted ? now : loop_.precise_now();
 }
 
 void IoHandler::count_time(const Operation& operation) {

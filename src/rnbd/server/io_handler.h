@@ -48,6 +48,7 @@ class IoHandler {
   void advance(Operation& operation);
   void next_piece(Operation& operation);
   void finish(Operation& operation);
+  TimePoint answered_at(TimePoint submitted) const;
   static void count_time(const Operation& operation);
   void resume(RangeOrder::Node* ready);
   void drained(LoopMapping& mapping);
