@@ -45,7 +45,7 @@ case $BOOT in
     [ "$(rnbd list -o json | python3 -c 'import json, sys; print(json.load(sys.stdin)["devices"][0]["frontend"])')" = ublk ] ||
       fail "it is no ublk device: $(rnbd list)"
     udevadm settle
-    udevadm info /dev/rnbd0
+    [ -L /dev/disk/by-id/rnbd-boot-data ] || fail "udev gave it no names: $(udevadm info /dev/rnbd0)"
     mkfs.ext4 -q /dev/rnbd0
     echo '/dev/rnbd0 /mnt/data ext4 _netdev,nofail 0 0' >/etc/fstab
     systemctl daemon-reload
