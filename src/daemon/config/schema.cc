@@ -113,6 +113,25 @@ Section server_section(ServerConfig& server) {
   return section;
 }
 
+void add_client_process_keys(ClientConfig& client, std::vector<Key>& keys) {
+  keys.push_back(
+      {"lock_memory",
+       "keep the daemon in memory, so that it serves a full machine too: auto: as root where the "
+       "limit allows it",
+       Choice{&client.lock_memory, {"auto", "on", "off"}}});
+  keys.push_back(
+      {"state_dir",
+       "remembers what is mapped, to map it again after a reboot; empty: /var/lib/rnbd, or the "
+       "directory of the admin socket where that is another than usual",
+       Text{&client.state_dir}});
+  keys.push_back(
+      {"admin_socket",
+       "socket for the rnbd command; empty: /run/rnbd/client.sock, or one in $XDG_RUNTIME_DIR/rnbd",
+       Text{&client.admin_socket}});
+  keys.push_back({"admin_group", "group that may use it besides root; empty: none",
+                  Text{&client.admin_group}});
+}
+
 Section client_section(ClientConfig& client) {
   Section section{"client", "rnbd-client", {}};
   auto& keys = section.keys;
@@ -174,19 +193,8 @@ Section client_section(ClientConfig& client) {
       {"packet_lifetime",
        "the longest a packet may wander in the network: waited for before it is taken for gone",
        Time{&client.packet_lifetime, 10ms, 10min}},
-      {"lock_memory",
-       "keep the daemon in memory, so that it serves a full machine too: auto: as root where the "
-       "limit allows it",
-       Choice{&client.lock_memory, {"auto", "on", "off"}}},
-      {"state_dir",
-       "remembers what is mapped, to map it again after a reboot; empty: /var/lib/rnbd, or the "
-       "directory of the admin socket where that is another than usual",
-       Text{&client.state_dir}},
-      {"admin_socket",
-       "socket for the rnbd command; empty: /run/rnbd/client.sock, or one in $XDG_RUNTIME_DIR/rnbd",
-       Text{&client.admin_socket}},
-      {"admin_group", "group that may use it besides root; empty: none", Text{&client.admin_group}},
   };
+  add_client_process_keys(client, keys);
   add_tree_keys(client.tree, keys);
   add_network_keys(client.network, keys);
   add_loop_keys(client.loops, keys);
