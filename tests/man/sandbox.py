@@ -39,6 +39,9 @@ def prepare():
     sh("mount --make-rprivate / && mount -t tmpfs none /run && ip link set lo up && hostname web1")
     for address in ("10.0.0.1/24", "10.0.1.1/24", "fd00::1/64"):
         sh(f"ip address add {address} dev lo nodad 2>/dev/null || ip address add {address} dev lo")
+    # Whatever is sent to 10.0.9.9 is lost, and nobody says so.
+    sh("ip link add here type veth peer name there && ip link set here up && ip link set there up && "
+       "ip address add 10.0.9.1/24 dev here && ip neighbour add 10.0.9.9 lladdr 02:00:00:00:00:09 dev here nud permanent")
     overlay("/etc")
     overlay("/dev")
     overlay("/var/lib")
@@ -48,6 +51,7 @@ def prepare():
     Path("/etc/hosts").write_text("127.0.0.1 localhost web1\n10.0.0.1 storage1\n")
     for name in VOLUMES:
         with open(f"/srv/rnbd/{name}", "wb") as f:
+            f.write(name.encode() * (1 << 18))
             f.truncate(64 << 20)
     sh("mount -t tmpfs none /mnt")
     os.chdir("/srv")
