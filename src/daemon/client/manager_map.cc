@@ -88,7 +88,7 @@ void Manager::map(MapRequest request, bool exclusive, bool once, ManagerReply re
       save();
     }
     if (there->recovering && !there->trouble.empty())
-      return reply(failure(refused(request, ProblemCode::busy,
+      return reply(failure(refused(request, ProblemCode::unreachable,
                                    "the daemon is at it since it started: " + there->trouble,
                                    "it goes on trying until it is unmapped", EALREADY)));
     if (there->state != State::ready) return there->waiting.push_back(std::move(reply));
