@@ -146,8 +146,10 @@ PathInfo Path::info() const {
   info.client = client_;
   info.server_address = server_;
   info.state = path_state_name(state_);
-  info.fabric = shared_.domain->capabilities().name;
-  info.device = shared_.domain->device();
+  if (shared_.domain) {  // none any more when it is closed and not gone yet
+    info.fabric = shared_.domain->capabilities().name;
+    info.device = shared_.domain->device();
+  }
   info.connections = static_cast<std::uint32_t>(opened_);
   Sums now = sums();
   now.requests -= base_.requests;
