@@ -431,7 +431,7 @@ class Stress(Tree):
               "ip:127.0.0.1@ip:127.0.0.3", "32768", "0x8000", "change", "forever", "30s", "x" * 4096, "x" * 5000]
     # A tree that changes under its users has these answers; anything else is a fault.
     EXPECTED = {errno.ENOENT, errno.ENODEV, errno.EINVAL, errno.EBUSY, errno.EALREADY, errno.EEXIST, errno.ENOTCONN,
-                errno.EACCES, errno.E2BIG, errno.EPERM, errno.ENXIO, errno.ECONNRESET, errno.ECONNABORTED,
+                errno.EACCES, errno.EISDIR, errno.E2BIG, errno.EPERM, errno.ENXIO, errno.ECONNRESET, errno.ECONNABORTED,
                 errno.ESTALE, errno.ENOMEM, errno.EPROTONOSUPPORT, errno.EMFILE, errno.ETIMEDOUT, errno.EPIPE}
 
     def setUp(self):
@@ -510,7 +510,8 @@ class Stress(Tree):
         self.assertEqual(self.faults, [])
         print(f"{self.done} operations, the slowest {self.slowest:.1f} s", flush=True)
         self.assertLess(self.slowest, 45)  # bounded by map_timeout
-        self.assertTrue(self.client.alive() and self.server.alive())
+        for daemon in (self.client, self.server):
+            self.assertTrue(daemon.alive(), f"{daemon.name} died ({daemon.process.poll()}):\n{daemon.text()[-6000:]}")
         for device in self.devices():
             self.unmap(device["name"], "force")
         self.assertEqual(os.listdir(self.root / "block"), [])
