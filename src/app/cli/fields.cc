@@ -168,6 +168,13 @@ std::vector<std::string_view> field_names(Target target, bool server) {
   return server ? names_of<OpenView>(open_fields()) : names_of<DeviceView>(device_fields());
 }
 
+bool has_field(Target target, bool server, std::string_view name) {
+  if (target == Target::session) return find_field(session_fields(), name) != nullptr;
+  if (target == Target::path) return find_field(path_fields(), name) != nullptr;
+  return server ? find_field(open_fields(), name) != nullptr
+                : find_field(device_fields(), name) != nullptr;
+}
+
 std::string fields_text() {
   return "Fields of 'list' and 'show': NAME,NAME...   +NAME   -NAME   all. A second name is the "
          "one "

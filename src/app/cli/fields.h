@@ -58,6 +58,8 @@ daemon::Outcome<Table> open_table(const std::vector<daemon::OpenView>& opens,
 // Whether the word names a field of anything, by either name.
 bool is_field_name(std::string_view word);
 std::vector<std::string_view> field_names(Target target, bool server);
+// Whether such a table has the field.
+bool has_field(Target target, bool server, std::string_view name);
 // For help fields.
 std::string fields_text();
 

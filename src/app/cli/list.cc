@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <sstream>
 #include <thread>
 
 #include "app/cli/daemons.h"
@@ -55,11 +56,31 @@ Outcome<Tables> tables_of(const Command& command, const AdminResponse& answer) {
   return tables;
 }
 
+// One list of fields is for imports and exports: each has those it knows. What neither knows stays,
+// to be refused.
+FieldWords known_fields(const Command& command, bool server) {
+  FieldWords words;
+  for (const std::string& word : command.fields) {
+    const std::string sign = word[0] == '+' || word[0] == '-' ? word.substr(0, 1) : "";
+    std::string kept;
+    std::istringstream names(word.substr(sign.size()));
+    for (std::string name; std::getline(names, name, ',');) {
+      const bool other = has_field(command.target, !server, name);
+      if (has_field(command.target, server, name) || !other)
+        kept += (kept.empty() ? "" : ",") + name;
+    }
+    if (!kept.empty()) words.push_back(sign + kept);
+  }
+  return words;
+}
+
 // The old tool's forms name what is ours and what others have of us apart.
 ExitStatus print_old(const Command& command, const Answers& answers) {
   std::vector<OldTable> tables;
   auto add = [&](const AdminResponse& answer, bool server) -> Outcome<void> {
-    auto found = tables_of(command, answer);
+    Command side = command;
+    side.fields = known_fields(command, server);
+    auto found = tables_of(side, answer);
     if (!found) return tl::unexpected(found.error());
     for (Table& table : *found) tables.push_back({std::move(table), server});
     return {};
