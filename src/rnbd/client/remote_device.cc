@@ -333,11 +333,11 @@ void RemoteDeviceImpl::accept(std::uint32_t device_id, const VolumeLimits& limit
   const bool grown = !first && limits.shown.size != size_.load(std::memory_order_relaxed);
   size_.store(limits.shown.size, std::memory_order_relaxed);
   last_error_.clear();
+  tell("volume_open", LogLevel::info, {}, fmt::format("open, {} bytes", limits.shown.size));
   move_to(DeviceState::open);
   const auto open = [generation = ++generation_, device_id, limits](LaneDevice& part) {
     part.open(generation, device_id, limits);
   };
-  tell("volume_open", LogLevel::info, {}, fmt::format("open, {} bytes", limits.shown.size));
   // Users hear of it when every loop knows: what they do next must not find the old size, or no
   // device.
   reviving_ = false;
