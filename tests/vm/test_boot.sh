@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The services under systemd: what is mapped and in fstab is mounted again after a reboot, with what was written to it, and a
-# shutdown with a mounted volume ends soon and loses nothing.
+# The services under systemd: what is mapped and in fstab is mounted again after a reboot, with what was written to it; what is
+# mounted outlives a restart of the client daemon; a shutdown with mounted volumes ends soon and loses nothing.
 # lab: --systemd --cpus 1 --timeout 420 --memory 1024 --load ublk_drv
 . "$LAB_LIB"
 packaging=$(dirname "$LAB_LIB")/../../packaging
@@ -24,6 +24,7 @@ admin_group = "rnbd"
 sysfs_mountpoint = ""
 [client]
 admin_group = "rnbd"
+on_stop = "auto"
 END
   # Leaks are looked for by other tests: the sanitizer traces itself for it, which the service may not.
   mkdir -p /etc/default
@@ -40,13 +41,15 @@ case $BOOT in
     [ "$(stat -c %a:%G /run/rnbd/client.sock)" = 660:rnbd ] || fail "the admin socket is $(stat -c %a:%G /run/rnbd/client.sock)"
     rnbd list >/dev/null || fail "the socket does not start the client"
     systemctl start rnbd-server.service
-    truncate -s 64M /var/volumes/data
+    truncate -s 32M /var/volumes/data /var/volumes/hand
     rnbd map sessname=boot path=ip:127.0.0.1 device_path=/data
+    rnbd map sessname=boot device_path=/hand
     [ "$(rnbd list -o json | python3 -c 'import json, sys; print(json.load(sys.stdin)["devices"][0]["frontend"])')" = ublk ] ||
       fail "it is no ublk device: $(rnbd list)"
     udevadm settle
     [ -L /dev/disk/by-id/rnbd-boot-data ] || fail "udev gave it no names: $(udevadm info /dev/rnbd0)"
     mkfs.ext4 -q /dev/rnbd0
+    mkfs.ext4 -q /dev/rnbd1
     echo '/dev/rnbd0 /mnt/data ext4 _netdev,nofail 0 0' >/etc/fstab
     systemctl daemon-reload
     systemctl start mnt-data.mount
@@ -58,17 +61,27 @@ case $BOOT in
   2)
     wait_until 60 mounted
     (cd / && sha256sum -c --quiet /mnt/data/sums) || fail "what was written is not what is read"
+    wait_until 60 test -b /dev/rnbd1
+    mkdir /mnt/hand
+    mount /dev/rnbd1 /mnt/hand
+    head -c 1M /dev/urandom >/mnt/hand/one
+    systemctl restart rnbd-client
+    sync -f /mnt/hand  # what was dirty goes through the next daemon
     head -c 1M /dev/urandom >/mnt/data/two
-    sha256sum /mnt/data/two >>/mnt/data/sums
+    sha256sum /mnt/data/two /mnt/hand/one >>/mnt/data/sums
     (cd /mnt/data && exec sleep 1000) &  # somebody is in there
     guest_reboot ;;
   3)
     echo "   shutdown with a mounted volume: $(shutdown_seconds) s"
-    [ "$(shutdown_seconds)" -lt 60 ] || fail "the shutdown hung"
+    [ "$(shutdown_seconds)" -lt 100 ] || fail "the shutdown hung"  # what hangs is given up after 90 s; emulated, the rest takes 10
     wait_until 60 mounted
+    wait_until 60 test -b /dev/rnbd1
+    mkdir /mnt/hand
+    mount /dev/rnbd1 /mnt/hand
     (cd / && sha256sum -c --quiet /mnt/data/sums) || fail "what was written just before the shutdown is lost"
     not kernel_said 'EXT4-fs .*(recovery|error)' || fail "it was not unmounted cleanly"
-    umount /mnt/data
+    umount /mnt/data /mnt/hand
     rnbd unmap rnbd0
+    rnbd unmap rnbd1
     grep -q '"maps": \[\]' /var/lib/rnbd/client-maps.json || fail "it is still remembered" ;;
 esac
