@@ -31,6 +31,7 @@ class Item:
     subsection: str
     macro: str  # Fl, Cm, Ic, Ev, Pa, Va, or empty
     text: str
+    body: str = ""  # the source below it
 
 
 class Page:
@@ -67,6 +68,8 @@ class Page:
                 self.items.append(Item(section, subsection, m.group(1) or "", plain(m.group(2) or "")))
             elif m := re.match(r"\.Xr (\S+) (\d)", line):
                 self.references.add((m.group(1), m.group(2)))
+            if self.items and not re.match(r"\.(It|El|Sh|Ss)\b", line):
+                self.items[-1].body += line + "\n"
             if not line.startswith(".Pp"):
                 comment = ("", "")
 

@@ -29,9 +29,10 @@ def sh(line):
     subprocess.run(["bash", "-ec", line], check=True, stdout=sys.stderr)
 
 
-def overlay(directory):
+def overlay(directory, options="bind"):
     """An empty directory over this one that shows what was in it, by links."""
-    sh(f"mkdir -p /run/real{directory} && mount --rbind {directory} /run/real{directory} && mount -t tmpfs none {directory} && "
+    sh(f"mkdir -p /run/real{directory} && mount --rbind {directory} /run/real{directory} && "
+       f"mount -o remount,{options} /run/real{directory} && mount -t tmpfs none {directory} && "
        f"ln -s /run/real{directory}/* {directory}/")
 
 
@@ -42,9 +43,9 @@ def prepare():
     # Whatever is sent to 10.0.9.9 is lost, and nobody says so.
     sh("ip link add here type veth peer name there && ip link set here up && ip link set there up && "
        "ip address add 10.0.9.1/24 dev here && ip neighbour add 10.0.9.9 lladdr 02:00:00:00:00:09 dev here nud permanent")
-    overlay("/etc")
+    overlay("/etc", "bind,ro")
     overlay("/dev")
-    overlay("/var/lib")
+    overlay("/var/lib", "bind,ro")
     # Nodes of loop devices that are made while the example runs.
     sh("for i in $(seq 0 63); do [ -e /dev/loop$i ] || ln -sf /run/real/dev/loop$i /dev/loop$i; done")
     sh("rm -rf /etc/rnbd /etc/hosts /var/lib/rnbd && mkdir -p /etc/rnbd && mount -t tmpfs none /srv && mkdir -p /srv/rnbd /srv/backup")
@@ -53,7 +54,6 @@ def prepare():
         with open(f"/srv/rnbd/{name}", "wb") as f:
             f.write(name.encode() * (1 << 18))
             f.truncate(64 << 20)
-    sh("mount -t tmpfs none /mnt")
     os.chdir("/srv")
 
 
@@ -62,6 +62,15 @@ EVENTUALLY = r"""eventually() {
   local until=$((SECONDS + 40))
   until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $until ] || { "$@"; return; }; sleep 0.02; done
 }
+"""
+
+# Block devices outlive the namespaces: daemons end as they should. The client first, while there is a server.
+END = r"""
+mountpoint -q /mnt && umount /mnt
+for daemon in rnbd-client rnbd-server; do
+  for pid in $(pidof $daemon); do kill -TERM $pid; timeout 60 tail --pid=$pid -f /dev/null || exit 1; done
+done
+cat /run/*.log 2>/dev/null || :
 """
 
 
@@ -98,6 +107,7 @@ def main():
     prepare()
     for path, text in example["files"].items():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).unlink(missing_ok=True)
         Path(path).write_text(text)
     shell = Shell()
     for command in example["setup"]:
@@ -106,6 +116,9 @@ def main():
             log = "".join(Path(f).read_text() for f in map(str, Path("/run").glob("*.log")))
             sys.exit(f"preparing: '{command}' ended with {status}: {output}\n{log[-2000:]}")
     results = [shell.run(command) for command in example["commands"]]
+    status, output = shell.run(END)
+    if status != 0 or re.search("AddressSanitizer|runtime error:|assertion failed", output):
+        sys.exit(f"the daemons did not end well ({status}): {output[-4000:]}")
     print(json.dumps(results))
 
 

@@ -81,6 +81,19 @@ class Configuration(Words):
         self.same(self.keys_of_page(), self.keys_of_programs())
 
 
+    def test_every_choice_of_a_key_is_described(self):
+        printed = told(SERVER, "--print-config", "--config", "/dev/null") + told(CLIENT, "--print-config", "--config", "/dev/null")
+        choices = {}
+        for comment, key in re.findall(r"^#.*\(([^()]*)\)\n#?(\w+) = ", printed, re.M):
+            if ", " in comment:
+                choices[key] = set(comment.split(", "))
+        self.assertIn("on_stop", choices)
+        for item in page("rnbd.toml.5").items_of("KEYS", macro="Va"):
+            key = item.text.split()[0]
+            if key in choices:
+                described = set(re.findall(r"^\.Li ([a-z-]+)", item.body, re.M))
+                self.assertEqual(described & choices[key], choices[key], key)
+
     def test_keys_that_change_at_once(self):
         known = set()
         for name in ("server/server_daemon.cc", "client/client_daemon.cc"):
@@ -114,6 +127,13 @@ class Commands(unittest.TestCase):
             if "test" not in str(file.relative_to(ROOT)) and re.search(r"log_event|tell\(|\.name = \"events_", text):
                 known |= set(told_of.findall(text))
         self.assertEqual({i.text for i in page("rnbd.8").items_of("EVENTS", macro="Cm")}, known)
+
+    def test_trace_points(self):
+        defined = re.compile(r"^RNBD_PROBE_DEFINE\((\w+), (\w+)\)", re.M)
+        known = {":".join(names) for file in (ROOT / "src").rglob("*.cc") if "test" not in str(file.relative_to(ROOT))
+                 for names in defined.findall(file.read_text())}
+        inside = {i.text for name in ("rnbd-server.8", "rnbd-client.8") for i in page(name).items_of("TRACING", macro="Cm")}
+        self.assertEqual(inside, known)
 
     def test_fields(self):
         known = set()
