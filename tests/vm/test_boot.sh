@@ -16,16 +16,9 @@ install_services() {
   done
   mkdir -p /etc/udev/rules.d /etc/rnbd /var/volumes
   cp "$packaging/udev/61-rnbd.rules" /etc/udev/rules.d/
-  cat >/etc/rnbd/rnbd.toml <<END
-[server]
-dev_search_path = "/var/volumes"
-listen = ["ip:127.0.0.1"]
-admin_group = "rnbd"
-sysfs_mountpoint = ""
-[client]
-admin_group = "rnbd"
-on_stop = "auto"
-END
+  cp "$packaging/etc/rnbd.toml" /etc/rnbd/
+  mkdir /etc/rnbd/rnbd.d
+  printf '[server]\ndev_search_path = "/var/volumes"\nlisten = ["ip:127.0.0.1"]\n' >/etc/rnbd/rnbd.d/lab.toml
   # Leaks are looked for by other tests: the sanitizer traces itself for it, which the service may not.
   mkdir -p /etc/default
   echo "ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0" >/etc/default/rnbd
