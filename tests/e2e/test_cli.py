@@ -6,6 +6,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -162,6 +163,37 @@ class Mapping(Both):
         self.assertEqual(run(compat, "unmpa", check=False).returncode, 256 - 22)
         self.assertEqual(run(compat, "help").returncode, 0)
         self.assertEqual(run(RNBD, "--help").returncode, 0)
+
+    def on_a_terminal(self, *words):
+        """What a person sees on standard error."""
+        master, slave = pty.openpty()
+        self.addCleanup(os.close, master)
+        process = subprocess.Popen([RNBD, f"--config={self.config}", *words], stdout=subprocess.DEVNULL, stderr=slave)
+        os.close(slave)
+        seen = b""
+        while True:
+            try:
+                part = os.read(master, 65536)
+            except OSError:  # how a terminal ends on Linux
+                break
+            if not part:
+                break
+            seen += part
+        process.wait(60)
+        return seen.decode()
+
+    def test_what_takes_long_says_what_it_waits_for(self):
+        self.client.terminate()
+        self.start_client(extra='connect_timeout = "2s"\n')
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            words = ["map", "sessname=s", f"dest_port={silent.getsockname()[1]}", "path=ip:127.0.0.1", "device_path=disk0"]
+            seen = self.on_a_terminal(*words)
+            self.assertIn("mapping disk0: connecting to ip:127.0.0.1 (1 s of 60 s)", seen)
+            self.assertRegex(seen, r"\r\033\[Krnbd: [^\r\n]*\r\n$")  # wiped before the problem is said
+            self.assertNotIn("connecting to", self.on_a_terminal(*words, "-q").split("rnbd: ")[0])
+            self.assertEqual(len(self.cli(*words, check=False).stderr.splitlines()), 1)
 
     def test_a_broken_configuration_is_said_when_it_was_named(self):
         self.config.write_text("[client]\nadmin_sokcet = 1\n")
