@@ -65,6 +65,10 @@ void draw_options(Config& config, Random& random) {
 
 }  // namespace
 
+SeededRandom growth_random(std::uint64_t seed) {
+  return SeededRandom(seed ^ 0x6e0b'1657'0000'0000);
+}
+
 Config Config::draw(std::uint64_t seed) {
   SeededRandom random(seed ^ 0x5eed'c0f1'6000'0000);
   Config config;
@@ -83,17 +87,20 @@ Config Config::draw(std::uint64_t seed) {
   if (random.below(4) == 0) config.hold_timeout = 20ms + Duration(1ms) * random.below(100);
   draw_options(config, random);
   draw_volumes(config, random);
+  // Drawn apart, so that all else is as it would be without.
+  SeededRandom growth = growth_random(seed);
+  if (growth.below(4) == 0) config.growths = static_cast<std::uint32_t>(1 + growth.below(4));
   return config;
 }
 
 std::string Config::describe() const {
-  std::string text = std::to_string(clients) + " clients, " + std::to_string(servers) +
-                     " servers, " + std::to_string(paths) + " paths, loops " +
-                     std::to_string(client_loops) + "/" + std::to_string(server_loops) +
-                     ", depth " + std::to_string(depth) + ", " + std::to_string(faults) +
-                     " faults" + (own_server ? "" : ", server like the kernel's") +
-                     (hold_timeout == Duration{} ? "" : ", gives up") +
-                     (kernel_client ? ", a kernel-like client" : "") + (gates ? "" : ", no gates");
+  std::string text =
+      std::to_string(clients) + " clients, " + std::to_string(servers) + " servers, " +
+      std::to_string(paths) + " paths, loops " + std::to_string(client_loops) + "/" +
+      std::to_string(server_loops) + ", depth " + std::to_string(depth) + ", " +
+      std::to_string(faults) + " faults" + (own_server ? "" : ", server like the kernel's") +
+      (hold_timeout == Duration{} ? "" : ", gives up") + (growths == 0 ? "" : ", volumes grow") +
+      (kernel_client ? ", a kernel-like client" : "") + (gates ? "" : ", no gates");
   for (const VolumeConfig& volume : volumes) {
     text += "; " + volume.name() + " of server" + std::to_string(volume.server) +
             ": writer client" + std::to_string(volume.writer) + ", " +

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/random.h"
 #include "fabric/sim/device.h"
 #include "rtrs/client/session.h"
 #include "rtrs/server/server.h"
@@ -36,6 +37,7 @@ struct Config {
   std::uint32_t depth = 4;       // requests under way of one mount on one loop
   std::uint32_t operations = 0;  // of one mount
   std::uint32_t faults = 0;
+  std::uint32_t growths = 0;   // volumes that become bigger meanwhile
   bool own_server = true;      // announces itself; else it is what a kernel server is
   bool kernel_client = false;  // one more client, which is like the kernel's
   bool gates = true;           // the server's fabric can shut out writes to busy chunks
@@ -48,6 +50,8 @@ struct Config {
   static Config draw(std::uint64_t seed);
   std::string describe() const;
 };
+
+SeededRandom growth_random(std::uint64_t seed);
 
 // All times of the protocol, shortened in proportion: nothing depends on how long they are, only on
 // which is longer than which.

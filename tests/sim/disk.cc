@@ -233,8 +233,8 @@ Result<server::OpenedDevice> Opener::find(const std::string& session, const std:
 void Opener::look(block::Device& device, Loop& loop,
                   std::function<void(Result<std::uint64_t>)> done) {
   world_.after(
-      world_.some(std::chrono::microseconds(100)),
-      [size = device.refresh_size(), done] { done(size); }, &static_cast<SimLoop&>(loop));
+      std::chrono::microseconds(50), [size = device.refresh_size(), done] { done(size); },
+      &static_cast<SimLoop&>(loop));
 }
 
 void Opener::close(std::unique_ptr<block::Device> device, Loop& loop, std::function<void()> done) {

@@ -47,6 +47,19 @@ bool Mount::done() const {
   return options_.budget == 0 && work_.budget == 0 && work_.orphans.empty() && under_way() == 0;
 }
 
+bool Mount::shows_size() const {
+  if (state_ != State::open || device_->state() == client::DeviceState::failed) return true;
+  return device_->state() == client::DeviceState::open &&
+         device_->limits().size == disk_.device().limits().size;
+}
+
+void Mount::check_size(std::uint64_t size) const {
+  if (size > disk_.device().limits().size)
+    report_.violation("%s: %llu bytes are shown of a volume of %llu", work_.who.c_str(),
+                      static_cast<unsigned long long>(size),
+                      static_cast<unsigned long long>(disk_.device().limits().size));
+}
+
 std::uint32_t Mount::under_way() const {
   std::uint32_t sum = 0;
   for (const auto& worker : workers_) sum += worker->under_way();
@@ -119,6 +132,8 @@ void Mount::opened(tl::expected<client::RemoteDevice*, client::Failure> result) 
   }
   report_.note("%s: opened", work_.who.c_str());
   device_ = *result;
+  check_size(device_->limits().size);
+  device_->set_watcher(this);
   ++process_.devices_open;
   state_ = State::open;
   work_.stopping = false;
@@ -151,6 +166,7 @@ void Mount::stop() {
 void Mount::close() {
   state_ = State::closing;
   workers_.clear();
+  device_->set_watcher(nullptr);
   process_.client(options_.server).close_device(*device_, [this](std::error_code) {
     report_.note("%s: closed", work_.who.c_str());
     device_ = nullptr;

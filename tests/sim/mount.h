@@ -20,11 +20,11 @@ struct MountOptions {
   std::vector<Orphan> orphans{};
 };
 
-class Mount {
+class Mount final : block::DeviceWatcher {
  public:
   Mount(fabric::sim::World& world, const Config& config, const Report& report, Disk& disk,
         ClientProcess& process, std::size_t client, MountOptions options);
-  ~Mount();
+  ~Mount() override;
 
   const MountOptions& options() const { return options_; }
   // Has done what it had to do; a rival never has to.
@@ -38,10 +38,14 @@ class Mount {
   bool killed() const { return dead_; }
   std::uint32_t budget_left() const { return work_.budget; }
   client::RemoteDevice* device() { return device_; }
+  // What it has mapped is as big as the volume, if it is mapped.
+  bool shows_size() const;
   std::uint64_t completed() const { return work_.completed; }
 
  private:
   enum class State : std::uint8_t { idle, opening, open, stopping, closing, ended };
+  void on_resized(std::uint64_t size) override { check_size(size); }
+  void check_size(std::uint64_t size) const;
   void step();
   void later(Duration delay) { world_.schedule(step_, world_.now() + delay); }
   void open();

@@ -50,6 +50,29 @@ void Schedule::plan_mounts() {
   }
 }
 
+// Behind everybody's back. Nothing is written there: it is the sizes that are looked at.
+void Schedule::plan_growth() {
+  SeededRandom random = growth_random(config_.seed ^ 1);
+  for (std::uint32_t i = 0; i < config_.growths; ++i) {
+    Disk& grows = *disks_[random.below(disks_.size())];
+    const std::uint64_t more = (1 + random.below(64)) * kBlock;
+    const auto when = std::chrono::microseconds(random.below(30'000));
+    world_.after(when, [this, &grows, more] {
+      const std::uint64_t size = grows.device().limits().size + more;
+      report_.note("volume %u grows to %llu bytes", grows.config().number,
+                   static_cast<unsigned long long>(size));
+      grows.device().resize(size);
+    });
+  }
+}
+
+bool Schedule::sizes_are_shown() {
+  return std::ranges::all_of(clients_, [](const Client& client) {
+    return std::ranges::all_of(client.mounts,
+                               [](const auto& mount) { return mount->shows_size(); });
+  });
+}
+
 void Schedule::stall_disks(Duration time) {
   for (Disk* disk : disks_) disk->device().stall(time);
 }
@@ -119,6 +142,7 @@ Outcome Schedule::run() {
   report_.note("seed %llu: %s", static_cast<unsigned long long>(config_.seed),
                config_.describe().c_str());
   plan_mounts();
+  plan_growth();
   for (auto& server : servers_) server->start();
   for (std::size_t i = 0; i < clients_.size(); ++i) start_client(i);
   if (kernel_host_ != nullptr)
@@ -133,6 +157,9 @@ Outcome Schedule::run() {
   report_.note("all faults are over");
   faults.heal();
   wait("I7: not every request ended when the faults had ended", [this] { return all_done(); });
+  if (config_.own_server && config_.growths > 0)
+    wait("I7: a device does not show how its volume has grown",
+         [this] { return sizes_are_shown(); });
   finish();
   Outcome outcome{world_.trace_hash(), world_.events(), 0};
   for (const Client& client : clients_) outcome.operations += client.completed;

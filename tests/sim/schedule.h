@@ -40,6 +40,8 @@ class Schedule {
   void reap_all();
   bool client_running(const Client& client) const;
   void plan_mounts();
+  void plan_growth();
+  bool sizes_are_shown();
   void stall_disks(Duration time);
   bool all_done();
   bool all_ended();

@@ -31,6 +31,7 @@ ServerProcess::ServerProcess(fabric::sim::World& world, Host& host, const Config
   rtrs::server::ServerOptions options = config.server;
   if (config.own_server) options.identity = exports_options.identity = identity;
   exports_options.refuse_survivors = config.own_server && !config.kernel_client;
+  if (config.growths > 0) exports_options.look_interval = std::chrono::milliseconds(5);
   exports_ = server::Exports::create(loops, opener_, options.max_chunk_size - options.header_size,
                                      exports_options);
   const std::vector<fabric::Fabric*> all(fabrics_.begin(), fabrics_.end());

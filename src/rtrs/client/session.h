@@ -161,8 +161,8 @@ class SessionHandler {
   // for packet_lifetime, and declare_fenced().
   virtual void on_session_unfenced() {}
   virtual void on_session_fenced() {}
-  // A server of ours says that something this session has open there has changed. Over several
-  // paths it comes several times.
+  // A server of ours says, or may have said over a path that was lost, that something this session
+  // has open there has changed. Over several paths it comes several times.
   virtual void on_session_notice() {}
 };
 

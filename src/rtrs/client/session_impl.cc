@@ -218,6 +218,9 @@ void SessionImpl::on_path_lost(Path&, std::error_code why) {
     unfenced_told_ = false;
     handler_.on_session_disconnected(why);
   }
+  // A notice may have been lost with it.
+  if (paths_up_ > 0 && server_ && (server_->features & wire::kFeatureNotice) != 0)
+    home_.defer(notice_task_);
   home_.defer(look_task_);
 }
 
