@@ -82,11 +82,12 @@ void RemoteDeviceImpl::on_looked(const wire::OpenResponse& response) {
   if (!limits) return tell_lookers(limits.error());
   const std::uint64_t size = size_.load(std::memory_order_relaxed);
   const std::uint64_t there = limits->shown.size;
-  if (there < size && !std::exchange(shrunk_, true))
-    log_error(
-        "<{}>: the volume has shrunk to {} bytes on its server: the device stays {} bytes, what "
-        "lay beyond is gone, and requests there fail",
-        printable(name_), there, size);
+  if (there < size && !std::exchange(shrunk_, true)) {
+    tell("volume_shrank", LogLevel::error, {},
+         fmt::format("the volume has shrunk to {} bytes on its server: the device stays {} bytes, "
+                     "what lay beyond is gone, and requests there fail",
+                     there, size));
+  }
   if (there >= size) shrunk_ = false;
   auto lookers = std::exchange(lookers_, {});
   if (lookers.empty() && there > size) take_size(*limits, there, [](std::error_code) {});
@@ -104,7 +105,7 @@ void RemoteDeviceImpl::take_size(const VolumeLimits& limits, std::uint64_t wante
   if (wanted > limits.shown.size || wanted % before.logical_block_size != 0)
     return done(from_errno(EINVAL));
   if (const std::error_code error = check_reopened(before, limits.shown)) return done(error);
-  log_info("<{}>: grows from {} to {} bytes", printable(name_), before.size, wanted);
+  log_debug("<{}>: grows from {} to {} bytes", printable(name_), before.size, wanted);
   size_.store(wanted, std::memory_order_relaxed);
   VolumeLimits now = limits;
   now.shown.size = wanted;
@@ -126,7 +127,7 @@ void RemoteDeviceImpl::tell_lookers(std::error_code error) {
 
 void RemoteDeviceImpl::await_open(Done done) {
   awaiting_.push_back(std::move(done));
-  if (!patience_timer_.armed()) patience_timer_.arm_after(kAnswerPatience);
+  patience_timer_.arm_after(kAnswerPatience);
 }
 
 void RemoteDeviceImpl::tell_awaiting(std::error_code error) {
@@ -158,8 +159,8 @@ void RemoteDeviceImpl::remap(Done done) {
 
 void RemoteDeviceImpl::recover(Done done) {
   if (state_ == DeviceState::open && flushes_.failed()) {
-    log_warning("<{}>: flushes are believed in again, at an administrator's word",
-                printable(name_));
+    tell("flush_forgiven", LogLevel::warning, {},
+         "flushes are believed in again, at an administrator's word");
     flushes_.forgive();
     return done({});
   }
@@ -179,8 +180,8 @@ void RemoteDeviceImpl::revive() {
     reviving_ = false;
     return tell_awaiting(from_errno(ECONNABORTED));
   }
-  log_warning("<{}>: gets another chance, at an administrator's word; what was failed stays failed",
-              printable(name_));
+  tell("volume_revived", LogLevel::warning, {},
+       "gets another chance, at an administrator's word; what was failed stays failed");
   flushes_.forgive();
   cache_identity_ = 0;
   fence_first_ = device_id_.has_value();
