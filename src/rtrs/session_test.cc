@@ -248,6 +248,25 @@ TEST(Session, WhatALaneBorrowedHasEndedWhenTheSessionHas) {
   }
 }
 
+TEST(Session, ANoticeOfOurServerIsToldAndOneThatMayBeLostWithItsPathToo) {
+  for (const bool own : {true, false}) {
+    PairOptions options;
+    options.paths = 2;
+    if (own) options.server.identity.instance.fill(7);
+    Pair pair(options);
+    ASSERT_TRUE(pair.open());
+    pair.on_loop(pair.server_fabric().sim_loop(),
+                 [&] { (*pair.store().live().begin())->notify(); });
+    pair.world().run_for(10ms);
+    EXPECT_EQ(pair.notices_ > 0, own);
+    const int before = pair.notices_;
+    pair.link(1).reset();
+    pair.world().run_for(10ms);
+    EXPECT_EQ(pair.notices_ > before, own);
+    EXPECT_TRUE(pair.connected());
+  }
+}
+
 TEST(Session, SpreadsRequestsOverSeveralPathsAndSurvivesTheLossOfOne) {
   for (const auto policy : {PathPolicy::round_robin, PathPolicy::min_inflight}) {
     PairOptions options;

@@ -80,8 +80,37 @@ TEST_F(ServerFence, TheAcceptOfConnection0CarriesTheExtensionAndNoOther) {
   ASSERT_TRUE(extension);
   EXPECT_EQ(extension->instance, pair.options().server.identity.instance);
   EXPECT_EQ(extension->boot, pair.options().server.identity.boot);
-  EXPECT_EQ(extension->features, wire::kFeatureFence);
+  EXPECT_EQ(extension->features, wire::kFeatureFence | wire::kFeatureNotice);
   EXPECT_FALSE(wire::parse_extension(path.ends[1]->private_data));
+}
+
+TEST_F(ServerFence, ANoticeGoesToAClientThatSaidHelloOnConnection0OfEveryPath) {
+  add_path(0, 1);
+  add_path(1, 2);
+  const auto notices = [&](std::size_t path, std::size_t cid) {
+    return std::ranges::count(paths[path]->ends[cid]->immediates, wire::kNoticeImmediate);
+  };
+  const auto notify = [&] {
+    pair.on_loop(pair.server_fabric().sim_loop(),
+                 [&] { (*pair.store().live().begin())->notify(); });
+    pair.world().run_for(10ms);
+  };
+  notify();
+  EXPECT_EQ(notices(0, 0), 0) << "a kernel client would not know what to do with it";
+  control(*paths[0], 0, {.kind = ControlKind::hello});
+  ASSERT_EQ(answer(*paths[0], 0), 0);
+  notify();
+  EXPECT_EQ(notices(0, 0), 1);
+  EXPECT_EQ(notices(1, 0), 1);
+  EXPECT_EQ(notices(0, 1), 0);
+  for (int i = 0; i < 100; ++i) {
+    pair.on_loop(pair.server_fabric().sim_loop(),
+                 [&] { (*pair.store().live().begin())->notify(); });
+  }
+  pair.world().run_for(10ms);
+  EXPECT_GT(notices(0, 0), 1);
+  EXPECT_LT(notices(0, 0), 100) << "those that wait are one";
+  EXPECT_FALSE(paths[0]->ends[0]->closed);
 }
 
 TEST_F(ServerFence, AHelloMakesTheClientOursAndItsHeartbeatFast) {

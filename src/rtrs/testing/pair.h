@@ -238,6 +238,7 @@ class Pair : public client::SessionHandler {
   bool closing_ = false;
   int unfenced_ = 0;
   int fenced_ = 0;
+  int notices_ = 0;
   std::error_code why_disconnected_;
   std::error_code why_closed_;
 
@@ -249,6 +250,7 @@ class Pair : public client::SessionHandler {
   }
   void on_session_unfenced() override { ++unfenced_; }
   void on_session_fenced() override { ++fenced_; }
+  void on_session_notice() override { ++notices_; }
   void on_session_closed(std::error_code why) override {
     closed_ = true;
     why_closed_ = why;
