@@ -32,7 +32,7 @@ def sh(line):
 def overlay(directory, options="bind"):
     """An empty directory over this one that shows what was in it, by links."""
     sh(f"mkdir -p /run/real{directory} && mount --rbind {directory} /run/real{directory} && "
-       f"mount -o remount,{options} /run/real{directory} && mount -t tmpfs none {directory} && "
+       f"mount -o remount,{options} /run/real{directory} && mount -t tmpfs -o mode=755 none {directory} && "
        f"ln -s /run/real{directory}/* {directory}/")
 
 

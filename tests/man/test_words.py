@@ -1,5 +1,6 @@
 """The pages and the programs know the same words: nothing is missing in a page, and nothing there is unknown to them."""
 import json
+import os
 import re
 import subprocess
 import tempfile
@@ -153,6 +154,30 @@ class Commands(unittest.TestCase):
         for name in ("rnbd.8", "rnbd-server.8", "rnbd-client.8", "rnbd.toml.5", "rnbdtab.5"):
             inside |= {i.text for i in page(name).items_of("ENVIRONMENT", macro="Ev")}
         self.assertEqual({v for v in inside if v.startswith(("RNBD_", "NO_COLOR", "XDG_"))}, known)
+
+
+class Statuses(unittest.TestCase):
+    CASES = {
+        "rnbd-server": {0: "kill $(pidof rnbd-server); wait %1", 1: "rnbd-server --socket=/run/x.sock /srv/rnbd",
+                        2: "rnbd-server --nonsense", 4: "rnbd-server --port=99 /srv/rnbd",
+                        5: "setpriv --reuid=65534 --clear-groups rnbd-server --listen=tcp:127.0.0.1 --port=80 /srv/rnbd",
+                        9: "rnbd-server --config=/nonsense /srv/rnbd"},
+        "rnbd-client": {0: "kill $(pidof rnbd-client); wait %2", 1: "rnbd-client --socket=/proc/x/y",
+                        2: "rnbd-client --nonsense", 4: "rnbd-client",
+                        9: "rnbd-client --config=/nonsense"},
+    }
+
+    def test_of_the_daemons(self):
+        for program, cases in self.CASES.items():
+            self.assertEqual({i.text for i in page(f"{program}.8").items_of("EXIT STATUS")}, {str(s) for s in cases}, program)
+            if os.geteuid() != 0:
+                continue  # nobody else can do without rights
+            cases = dict(sorted(cases.items(), reverse=True))  # 0 ends the daemon
+            # Whatever starts all the same ends by itself.
+            ended = machine({"setup": ["rnbd-server /srv/rnbd &", "rnbd-client --frontend=nbd &"], "files": {},
+                             "commands": [c if status == 0 else f"timeout 20 {c}" for status, c in cases.items()]})
+            for (status, command), (seen, output) in zip(cases.items(), ended):
+                self.assertEqual(seen, status, f"{command}: {output}")
 
 
 class Uris(unittest.TestCase):
