@@ -1,9 +1,11 @@
 #include "daemon/admin/admin_server.h"
 
+#include <grp.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #include <cerrno>
 #include <cstring>
@@ -132,6 +134,55 @@ TEST_F(AdminSocket, ASecondDaemonIsRefusedAndADeadOnesSocketReplaced) {
   ASSERT_EQ(bind(stale.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
   stale.reset();
   EXPECT_TRUE(serve(echo()));
+}
+
+// A process of another user in group 12345, which sends a command for each byte it gets and hands
+// back the first byte that tells yes from no.
+TEST_F(AdminSocket, TheGroupIsCheckedWithEveryCommand) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  constexpr gid_t kGroup = 12345;
+  ASSERT_EQ(chmod(directory_.c_str(), 0711), 0);
+  int pair[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+  UniqueFd here(pair[0]), there(pair[1]);
+  const pid_t child = fork();
+  if (child == 0) {
+    here.reset();
+    if (setgroups(0, nullptr) != 0 || setgid(kGroup) != 0 || setuid(65534) != 0) _exit(1);
+    char go = 0;
+    UniqueFd fd;
+    while (recv(there.get(), &go, 1, 0) == 1) {
+      if (!fd) fd = dial();
+      const std::string ping = encode(AdminRequest{}) + "\n";
+      send(fd.get(), ping.data(), ping.size(), MSG_NOSIGNAL);
+      const bool yes = read_line(fd.get()).find("no permission") == std::string::npos;
+      send(there.get(), yes ? "y" : "n", 1, MSG_NOSIGNAL);
+    }
+    _exit(0);
+  }
+  there.reset();
+  auto answer = [&] {
+    char said = '?';
+    send(here.get(), "!", 1, MSG_NOSIGNAL);
+    recv(here.get(), &said, 1, 0);
+    return said;
+  };
+  auto created = AdminServer::create({.path = path_, .group = std::to_string(kGroup)}, echo());
+  ASSERT_TRUE(created);
+  EXPECT_EQ(answer(), 'y');
+  EXPECT_FALSE((*created)->set_group(""));  // of connections that are there, too
+  EXPECT_EQ(answer(), 'n');
+  struct stat status {};
+  ASSERT_EQ(stat(path_.c_str(), &status), 0);
+  EXPECT_EQ(status.st_gid, getegid());
+  EXPECT_FALSE((*created)->set_group(std::to_string(kGroup)));
+  EXPECT_EQ(answer(), 'y');
+  EXPECT_TRUE((*created)->set_group("no-such-group-anywhere"));
+  EXPECT_EQ(answer(), 'y');
+  here.reset();
+  int ended = 0;
+  waitpid(child, &ended, 0);
+  EXPECT_EQ(ended, 0);
 }
 
 TEST_F(AdminSocket, NobodyListeningIsSaidInWords) {
