@@ -253,6 +253,7 @@ inline constexpr std::uint32_t kNoticeImmediate = 0xa0000000;
 constexpr ImmediateType immediate_type(std::uint32_t immediate) {
   return static_cast<ImmediateType>(immediate >> 28);
 }
+static_assert(immediate_type(kNoticeImmediate) == ImmediateType::notice);
 
 // How 28 bits are shared by chunk id and offset; both sides compute it from the queue depth.
 class RequestImmediate {

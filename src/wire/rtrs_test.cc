@@ -326,7 +326,6 @@ TEST(Immediate, NeverTurnsAnErrorIntoSuccess) {
 TEST(Immediate, KnowsHeartbeats) {
   EXPECT_EQ(immediate_type(kHeartbeatImmediate), ImmediateType::heartbeat);
   EXPECT_EQ(immediate_type(kHeartbeatAckImmediate), ImmediateType::heartbeat_ack);
-  EXPECT_EQ(immediate_type(kNoticeImmediate), ImmediateType::notice);
 }
 
 // ---- Requests inside a chunk ----
