@@ -69,8 +69,8 @@ class FuseView::Impl final : private TreeAccess {
       const int most = mount_.mounted() || given_up_ ? -1 : kStandbyMs;
       if (poll(polls.data(), polls.size(), peer_.poll_timeout_ms(most)) < 0 && errno != EINTR)
         break;
+      peer_.on_polled(polls.data() + 2);  // before anything asks it more than these
       if (polls[0].revents != 0) mailbox_->run();
-      peer_.on_polled(polls.data() + 2);
       if (polls[1].revents != 0) serve();
       if (!mount_.mounted() && !given_up_ && !stopping_) try_mount();
     }
