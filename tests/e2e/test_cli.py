@@ -413,6 +413,18 @@ class Names(Both):
         self.assertTrue(any(x.startswith("ip:127.0.0.1@") for x in offered), offered)
         self.assertEqual(run("bash", "-c", script, "bash", "rnbd unmap ", env=environment).stdout.split(), ["rnbd0"])
 
+    def test_completing_runs_nothing_that_a_name_says(self):
+        self.volume("$(touch${IFS}pwned)", MIB)
+        self.map("$(touch${IFS}pwned)", session="a`touch${IFS}pwned`")
+        environment = os.environ | {"RNBD_CONFIG": str(self.config), "PATH": f"{BIN}:{os.environ['PATH']}"}
+        script = ('source <(rnbd completion bash); COMP_LINE=$1; COMP_POINT=${#1}; read -ra COMP_WORDS <<<"$1"; '
+                  'COMP_WORDS+=(""); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); compopt() { :; }; _rnbd; '
+                  'printf "%s\\n" "${COMPREPLY[@]}"')
+        for line in ("rnbd show ", "rnbd server close ", "rnbd disconnect "):
+            offered = run("bash", "-c", script, "bash", line, env=environment).stdout
+            self.assertNotIn("touch", offered)
+        self.assertFalse((self.dir / "pwned").exists())
+
 
 class Help(unittest.TestCase):
     """Every example of the help runs, on a machine of its own with the addresses they name."""

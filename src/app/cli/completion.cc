@@ -144,7 +144,16 @@ std::string bash_script() {
          "  before=${line%\"$cur\"} before=${before#*[[:blank:]]}\n"
          "  last=${before%\"${before##*[![:blank:]]}\"} last=${last##*[[:blank:]]}\n" +
          choose_words() +
-         "  COMPREPLY=($(compgen -P \"$typed\" -W \"$words\" -- \"$cur\"))\n"
+         "  # Never compgen -W, which expands its words: names are chosen by others. For the same\n"
+         "  # reason nothing is offered that the shell would not take as it stands.\n"
+         "  local word\n"
+         "  local -a all\n"
+         "  read -rd '' -a all <<<\"$words\"\n"
+         "  COMPREPLY=()\n"
+         "  for word in \"${all[@]}\"; do\n"
+         "    [[ $word == \"$cur\"* && $word != *[^[:alnum:]_@:./=+,%-]* ]] || continue\n"
+         "    COMPREPLY+=(\"$typed$word\")\n"
+         "  done\n"
          "  [ -z \"$files\" ] || COMPREPLY+=($(compgen -P \"$typed\" -f -- \"$cur\"))\n"
          "  # What bash takes for the beginning of this word it keeps.\n"
          "  local part=${COMP_WORDS[COMP_CWORD]} whole=$typed$cur\n"
