@@ -1,5 +1,6 @@
 #include "app/cli/plan.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -29,10 +30,29 @@ std::string session_of(const RnbdtabEntry& entry, const std::string& host) {
   return daemon::default_session_name(host, entry.map.paths[0]);
 }
 
+// Without the word for its transport: paths are told by their address alone.
+std::string_view bare_address(std::string_view address) {
+  for (const std::string_view word : {"ip:", "tcp:", "rdma:"})
+    if (address.starts_with(word)) return address.substr(word.size());
+  return address;
+}
+
+bool is_host_name(const std::string& destination) {
+  if (destination.starts_with("host:")) return true;
+  if (!destination.starts_with("tcp:") && !destination.starts_with("rdma:")) return false;
+  in6_addr any{};
+  const std::string address(bare_address(destination));
+  return inet_pton(AF_INET, address.c_str(), &any) != 1 &&
+         inet_pton(AF_INET6, address.c_str(), &any) != 1;
+}
+
+// A host's name may mean any address: what is there is taken for it.
 bool same_path(const PathView& path, const PathSpec& spec) {
   const bool source =
       spec.source.empty() || path.name.empty() || path.name.starts_with(spec.source + "@");
-  return path.destination == spec.destination && path.port == spec.port && source;
+  const bool meant = is_host_name(spec.destination) ||
+                     bare_address(path.destination) == bare_address(spec.destination);
+  return meant && path.port == spec.port && source;
 }
 
 std::string_view long_policy(std::string_view name) {

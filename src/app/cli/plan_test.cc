@@ -39,6 +39,15 @@ TEST(Plan, WhatIsAsListedNeedsNothing) {
   EXPECT_TRUE(planned("", {}).empty());
 }
 
+TEST(Plan, APathIsToldByItsAddressWhateverItIsCalled) {
+  for (const char* path : {"tcp:10.0.0.1", "rdma:10.0.0.1", "host:server", "tcp:server"})
+    EXPECT_TRUE(
+        planned("db sessname=a@b path=" + std::string(path) + " device_path=db", mapped("db"))
+            .empty())
+        << path;
+  EXPECT_EQ(planned("db sessname=a@b path=tcp:10.0.0.2 device_path=db", mapped("db")).size(), 1U);
+}
+
 TEST(Plan, WhatIsMissingIsMappedWithItsSettings) {
   const auto steps =
       planned(std::string(kDb) + " hold=5m,policy=round-robin,once,nofail", AdminResponse{});
