@@ -98,6 +98,10 @@ DeviceView Manager::view_of(const Mapping& mapping) const {
 SessionView Manager::view_of(const Session& session) const {
   SessionView view;
   view.name = session.name;
+  if (const std::size_t at = session.name.find('@'); at != std::string::npos) {  // as it is usual
+    view.client_host = session.name.substr(0, at);
+    view.server_host = session.name.substr(at + 1);
+  }
   view.state = session.closing ? "closing" : "connecting";
   view.policy = path_policy_name(session.policy);
   view.failover = failover_name(session.failover);

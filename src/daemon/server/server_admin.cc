@@ -35,6 +35,10 @@ PathView view_of(const rtrs::server::PathInfo& path) {
 SessionView view_of(const rtrs::server::SessionInfo& session, const ServerConfig& config) {
   SessionView view;
   view.name = session.name;
+  if (const std::size_t at = session.name.find('@'); at != std::string::npos) {  // as it is usual
+    view.client_host = session.name.substr(0, at);
+    view.server_host = session.name.substr(at + 1);
+  }
   view.state = "connected";
   view.queue_depth = static_cast<std::uint32_t>(config.sess_queue_depth);
   view.max_io_size = config.max_chunk_size - rtrs::server::ServerOptions{}.header_size;
