@@ -194,7 +194,11 @@ constexpr std::array<std::string_view, 18> kCommands{"map",
 // Deep nesting would recurse in the parser and the destructor: our objects nest four levels.
 bool too_deep(std::string_view line) {
   int depth = 0;
+  bool text = false, escaped = false;  // brackets of names are not counted
   for (char c : line) {
+    if (c == '"' && !escaped) text = !text;
+    escaped = text && c == '\\' && !escaped;
+    if (text) continue;
     if (c == '[' || c == '{') ++depth;
     if (c == ']' || c == '}') --depth;
     if (depth > 32) return true;
