@@ -59,11 +59,12 @@ Result<Journal> Journal::connect(const std::string& socket) {
   return Journal(std::move(fd));
 }
 
-bool Journal::send(std::span<const JournalField> fields) const {
+Journal::Sent Journal::send(std::span<const JournalField> fields) const {
   std::string entry;
   for (const JournalField& field : fields) append(entry, field);
   const ssize_t sent = ::send(fd_.get(), entry.data(), entry.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-  return sent == static_cast<ssize_t>(entry.size());
+  if (sent == static_cast<ssize_t>(entry.size())) return Sent::yes;
+  return sent < 0 && (errno == EAGAIN || errno == ENOBUFS) ? Sent::busy : Sent::no;
 }
 
 }  // namespace rnbd

@@ -24,8 +24,9 @@ class Journal final {
   static std::optional<Journal> of_this_process();
   static Result<Journal> connect(const std::string& socket);
 
-  // False when the journal does not take it now. Never blocks.
-  bool send(std::span<const JournalField> fields) const;
+  // Never blocks. busy: the journal does not take it now, and would not take it from stderr either.
+  enum class Sent { yes, busy, no };
+  Sent send(std::span<const JournalField> fields) const;
 
  private:
   explicit Journal(UniqueFd fd) : fd_(std::move(fd)) {}

@@ -46,7 +46,7 @@ TEST_F(JournalTest, AnEntryHasALinePerFieldAndNoneThatIsEmpty) {
   ASSERT_TRUE(journal);
   const JournalField fields[] = {
       {"MESSAGE", "lost"}, {"RNBD_SESSION", "a@b"}, {"RNBD_PATH", ""}, {"X", "="}};
-  ASSERT_TRUE(journal->send(fields));
+  ASSERT_EQ(journal->send(fields), Journal::Sent::yes);
   EXPECT_EQ(entry(), "MESSAGE=lost\nRNBD_SESSION=a@b\nX==\n");
 }
 
@@ -54,7 +54,7 @@ TEST_F(JournalTest, AValueOfSeveralLinesGoesWithItsLength) {
   auto journal = Journal::connect(socket_path());
   ASSERT_TRUE(journal);
   const JournalField fields[] = {{"MESSAGE", "a\nPRIORITY=0"}};
-  ASSERT_TRUE(journal->send(fields));
+  ASSERT_EQ(journal->send(fields), Journal::Sent::yes);
   EXPECT_EQ(entry(), std::string("MESSAGE\n\x0c\0\0\0\0\0\0\0a\nPRIORITY=0\n", 29));
 }
 
@@ -62,9 +62,9 @@ TEST_F(JournalTest, AJournalThatTakesNothingIsNotWaitedFor) {
   auto journal = Journal::connect(socket_path());
   ASSERT_TRUE(journal);
   const JournalField fields[] = {{"MESSAGE", "more"}};
-  bool sent = true;
-  for (int i = 0; i < 100000 && sent; ++i) sent = journal->send(fields);
-  EXPECT_FALSE(sent);
+  auto sent = Journal::Sent::yes;
+  for (int i = 0; i < 100000 && sent == Journal::Sent::yes; ++i) sent = journal->send(fields);
+  EXPECT_EQ(sent, Journal::Sent::busy);
 }
 
 TEST(JournalStream, IsOursOnlyWhenItIsWhatTheDescriptorIsOpenOn) {

@@ -1,5 +1,6 @@
 #include "base/log.h"
 
+#include <fmt/format.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -47,16 +48,6 @@ std::shared_ptr<spdlog::logger>& logger() {
   return instance;
 }
 
-struct JournalSink {
-  std::optional<Journal> journal;
-  std::string program;
-};
-
-JournalSink& journal_sink() {
-  static JournalSink instance;
-  return instance;
-}
-
 const char* journal_priority(LogLevel level) {  // as syslog(3) counts
   switch (level) {
     case LogLevel::debug:
@@ -72,11 +63,42 @@ const char* journal_priority(LogLevel level) {  // as syslog(3) counts
   return "6";
 }
 
+struct JournalSink {
+  std::optional<Journal> journal;
+  std::string program;
+  std::atomic<std::uint64_t> lost{0};
+};
+
+// False when it belongs on stderr. A journal that is behind loses lines: to wait for it would stop
+// I/O, perhaps that of the very disk it writes to.
+bool to_journal(JournalSink& sink, LogLevel level, std::string_view text,
+                std::span<const JournalField> fields) {
+  std::vector<JournalField> entry{{"MESSAGE", text},
+                                  {"PRIORITY", journal_priority(level)},
+                                  {"SYSLOG_IDENTIFIER", sink.program}};
+  entry.insert(entry.end(), fields.begin(), fields.end());
+  const Journal::Sent sent = sink.journal->send(entry);
+  if (sent == Journal::Sent::busy) sink.lost.fetch_add(1, std::memory_order_relaxed);
+  if (sent != Journal::Sent::yes) return sent == Journal::Sent::busy;
+  if (const std::uint64_t lost = sink.lost.exchange(0, std::memory_order_relaxed); lost != 0) {
+    const std::string note = fmt::format("{} lines were lost: the journal was behind", lost);
+    entry = {{"MESSAGE", note}, {"PRIORITY", "4"}, {"SYSLOG_IDENTIFIER", sink.program}};
+    sink.journal->send(entry);
+  }
+  return true;
+}
+
+JournalSink& journal_sink() {
+  static JournalSink instance;
+  return instance;
+}
+
 }  // namespace
 
 void set_log_options(const LogOptions& options) {
   logger() = make_logger(options.program);
-  journal_sink() = {Journal::of_this_process(), options.program};
+  journal_sink().journal = Journal::of_this_process();
+  journal_sink().program = options.program;
   g_level.store(options.level, std::memory_order_relaxed);
 }
 
@@ -91,14 +113,8 @@ void log_line(LogLevel level, fmt::string_view format, fmt::format_args args) {
 }
 
 void log_entry(LogLevel level, std::string_view text, std::span<const JournalField> fields) {
-  const JournalSink& sink = journal_sink();
-  if (sink.journal) {
-    std::vector<JournalField> entry{{"MESSAGE", text},
-                                    {"PRIORITY", journal_priority(level)},
-                                    {"SYSLOG_IDENTIFIER", sink.program}};
-    entry.insert(entry.end(), fields.begin(), fields.end());
-    if (sink.journal->send(entry)) return;
-  }
+  JournalSink& sink = journal_sink();
+  if (sink.journal && to_journal(sink, level, text, fields)) return;
   logger()->log(to_spdlog(level), text);
 }
 

@@ -36,6 +36,24 @@ bool has_control_bytes(std::string_view text) {
   return false;
 }
 
+// Names go through JSON to other processes and to disk, which is UTF-8 (RFC 3629).
+bool is_utf8(std::string_view text) {
+  for (std::size_t i = 0; i < text.size();) {
+    const auto first = static_cast<unsigned char>(text[i++]);
+    if (first < 0x80) continue;
+    const int more = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
+    if (first < 0xc2 || first > 0xf4) return false;
+    unsigned code = first & (0x3fU >> more);
+    for (int k = 0; k < more; ++k, ++i) {
+      if (i == text.size() || (static_cast<unsigned char>(text[i]) & 0xc0U) != 0x80) return false;
+      code = code << 6 | (static_cast<unsigned char>(text[i]) & 0x3fU);
+    }
+    const bool overlong = (more == 2 && code < 0x800) || (more == 3 && code < 0x10000);
+    if (overlong || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return false;
+  }
+  return true;
+}
+
 // One key=value of the line being read.
 class LineParser {
  public:
@@ -51,6 +69,9 @@ class LineParser {
       return usage_problem(
           fmt::format("{} contains a control character: '{}'", printable(key), printable(value)),
           "only single blanks separate words");
+    if (!is_utf8(value))
+      return usage_problem(fmt::format("{} is not UTF-8: '{}'", printable(key), printable(value)),
+                           "names go through files and messages that are");
     if (key == "sessname") return take_name(key, value, request_.session);
     if (key == "device_path") return take_name(key, value, request_.device_path);
     if (key == "path") return take_path(value);

@@ -5,11 +5,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <mutex>
+#include <utility>
 
 #include "base/log.h"
 #include "daemon/admin/json_fields.h"
 #include "daemon/client/live_settings.h"
 #include "daemon/whole_file.h"
+#include "daemon/worker.h"
 #include "rnbd/client/remote_device.h"
 #include "wire/crc32c.h"
 
@@ -186,6 +189,41 @@ Outcome<std::vector<PersistentMap>> parse_maps(std::string_view text) {
   return maps;
 }
 
+// Whatever comes while the disk is busy: only the latest is written then.
+class PersistentMaps::Writer {
+ public:
+  explicit Writer(std::string path) : path_(std::move(path)) {}
+  void write(std::string text) {
+    const std::scoped_lock lock(mutex_);
+    if (!std::exchange(latest_, std::move(text))) worker_.post([this] { write_latest(); });
+  }
+
+ private:
+  void write_latest() {
+    std::optional<std::string> text;
+    {
+      const std::scoped_lock lock(mutex_);
+      text = std::exchange(latest_, std::nullopt);
+    }
+    const std::error_code error = replace_file(path_, *text);
+    if (error && !std::exchange(failed_, true))
+      log_error("cannot write {}: {}; what is mapped now is not mapped again after a reboot", path_,
+                error.message());
+    if (!error) failed_ = false;
+  }
+
+  const std::string path_;
+  std::mutex mutex_;  // guards latest_
+  std::optional<std::string> latest_;
+  bool failed_ = false;  // and was told; the worker's
+  Worker worker_;        // last: ends first, when all is written
+};
+
+PersistentMaps::PersistentMaps(std::string path)
+    : path_(std::move(path)), writer_(std::make_unique<Writer>(path_)) {}
+PersistentMaps::~PersistentMaps() = default;
+PersistentMaps::PersistentMaps(PersistentMaps&&) noexcept = default;
+
 Outcome<void> PersistentMaps::load() {
   const auto text = read_file(path_, kBytesMax);
   if (!text && text.error() == from_errno(ENOENT)) return {};
@@ -226,12 +264,6 @@ void PersistentMaps::forget(std::string_view session, std::string_view volume) {
   if (gone != 0) save();
 }
 
-void PersistentMaps::save() {
-  const std::error_code error = replace_file(path_, encode_maps(maps_));
-  if (error && !std::exchange(save_failed_, true))
-    log_error("cannot write {}: {}; what is mapped now is not mapped again after a reboot", path_,
-              error.message());
-  if (!error) save_failed_ = false;
-}
+void PersistentMaps::save() { writer_->write(encode_maps(maps_)); }
 
 }  // namespace rnbd::daemon

@@ -1,9 +1,10 @@
 #pragma once
 // What is to be mapped again after a reboot: every volume that was mapped without --once, as it was
 // asked for and as it was set since. A volume is forgotten when it is unmapped by command, and only
-// then: the daemon's end, however it comes, forgets nothing. On the home loop; writing blocks, and
-// is rare.
+// then: the daemon's end, however it comes, forgets nothing. On the home loop; written by a thread
+// of its own, as the disk may be slow.
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -27,23 +28,26 @@ struct PersistentMap {
 
 class PersistentMaps final {
  public:
-  explicit PersistentMaps(std::string path) : path_(std::move(path)) {}
+  explicit PersistentMaps(std::string path);
+  ~PersistentMaps();  // when everything is on disk
+  PersistentMaps(PersistentMaps&&) noexcept;
   const std::string& path() const { return path_; }
   // A file that cannot be used (damaged, of a later version) is set aside as <path>.bad and
   // reported; none is an empty list.
   Outcome<void> load();
   const std::vector<PersistentMap>& maps() const { return maps_; }
 
-  // Each writes the file when something changed, whole and on disk, and logs when it cannot.
+  // Each has the file written when something changed, whole, soon; and logs when it cannot be.
   void remember(PersistentMap map);  // instead of the one of its session and volume
   void forget(std::string_view session, std::string_view volume);
 
  private:
+  class Writer;
   void save();
 
-  const std::string path_;
+  std::string path_;
   std::vector<PersistentMap> maps_;
-  bool save_failed_ = false;  // and was told
+  std::unique_ptr<Writer> writer_;
 };
 
 // The text in the file, with a checksum over what counts.

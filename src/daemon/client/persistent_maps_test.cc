@@ -47,35 +47,38 @@ class PersistentMapsTest : public ::testing::Test {
 };
 
 TEST_F(PersistentMapsTest, WhatWasRememberedIsThereAgain) {
-  PersistentMaps maps(file_);
-  ASSERT_TRUE(maps.load());
-  EXPECT_TRUE(maps.maps().empty());
-  maps.remember(map("/x"));
+  std::optional<PersistentMaps> maps(file_);
+  ASSERT_TRUE(maps->load());
+  EXPECT_TRUE(maps->maps().empty());
+  maps->remember(map("/x"));
   PersistentMap plain;
   plain.request = {.session = "s", .paths = {{.destination = "unix:/run/x y"}}, .device_path = "ü"};
-  maps.remember(plain);
+  maps->remember(plain);
+  maps.reset();  // on disk
   PersistentMaps again(file_);
   ASSERT_TRUE(again.load());
   EXPECT_EQ(again.maps(), (std::vector<PersistentMap>{map("/x"), plain}));
 }
 
 TEST_F(PersistentMapsTest, AVolumeIsRememberedOnceAndAsItWasLast) {
-  PersistentMaps maps(file_);
-  maps.remember(map("/x"));
+  std::optional<PersistentMaps> maps(file_);
+  maps->remember(map("/x"));
   PersistentMap changed = map("/x");
   changed.hold = std::nullopt;
-  maps.remember(changed);
+  maps->remember(changed);
+  maps.reset();  // on disk
   PersistentMaps again(file_);
   ASSERT_TRUE(again.load());
   EXPECT_EQ(again.maps(), std::vector<PersistentMap>{changed});
 }
 
 TEST_F(PersistentMapsTest, WhatIsForgottenStaysAway) {
-  PersistentMaps maps(file_);
-  maps.remember(map("/x"));
-  maps.remember(map("/y"));
-  maps.forget("a@b", "/x");
-  maps.forget("other", "/y");
+  std::optional<PersistentMaps> maps(file_);
+  maps->remember(map("/x"));
+  maps->remember(map("/y"));
+  maps->forget("a@b", "/x");
+  maps->forget("other", "/y");
+  maps.reset();  // on disk
   PersistentMaps again(file_);
   ASSERT_TRUE(again.load());
   EXPECT_EQ(again.maps(), std::vector<PersistentMap>{map("/y")});

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <filesystem>
@@ -17,6 +18,7 @@
 #include "daemon/server/session_history.h"
 #include "daemon/service.h"
 #include "daemon/tree/fuse_view.h"
+#include "daemon/whole_file.h"
 #include "rnbd/server/exports.h"
 #include "rtrs/server/server.h"
 
@@ -166,6 +168,15 @@ class ServerDaemon::Impl {
     return listen_everywhere();
   }
 
+  // The listener on ip::: takes IPv4 as well, unless the system was told otherwise.
+  bool has_ipv4_by_ipv6() const {
+    const auto only = read_file("/proc/sys/net/ipv6/bindv6only", 16);
+    return only && only->starts_with('0') &&
+           std::ranges::any_of(server_->listen_addresses(), [](const fabric::Address& address) {
+             return address.to_string() == "ip:::";
+           });
+  }
+
   Outcome<void> listen_everywhere() {
     auto port = static_cast<std::uint16_t>(config_.port_nr);
     std::optional<Problem> last;
@@ -175,6 +186,7 @@ class ServerDaemon::Impl {
         return problem({ProblemCode::config,
                         fmt::format("cannot parse the listen address '{}'", text),
                         "ip:0.0.0.0, ip:10.0.0.1, ip:::", EINVAL});
+      if (text == "ip:0.0.0.0" && has_ipv4_by_ipv6()) continue;
       std::error_code error = server_->listen(*address);
       if (error) {
         last = listen_problem(address->to_string_with_port(), error, reactors_->rdma());

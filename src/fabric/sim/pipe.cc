@@ -192,7 +192,9 @@ void Pipe::duplicate_connect(const std::vector<std::byte>& private_data) {
 
 void Pipe::deliver_twin(std::span<const std::byte> private_data) {
   SimListener* listener = host(1)->up() ? host(1)->find_listener(addresses_[1]) : nullptr;
-  if (listener != nullptr) listener->deliver(shared_from_this(), private_data);
+  // Not to the process that came after the one it was for.
+  if (listener != nullptr && listener->sim_loop().on_this_thread())
+    listener->deliver(shared_from_this(), private_data);
 }
 
 // As TCP answers what belongs to no connection. Once is enough.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "base/event.h"
 #include "rnbd/server/exports_impl.h"
@@ -11,7 +12,12 @@ namespace rnbd::server {
 // As long as anything is open.
 void ExportsImpl::on_look_timer() {
   if (volumes_.empty()) return;
-  for (const auto& volume : volumes_) look(*volume, [] {});
+  for (const auto& volume : volumes_) {
+    if (std::exchange(volume->looking, true)) continue;  // its storage takes its time
+    look(*volume, [this, identity = volume->identity, read_only = volume->read_only] {
+      if (Volume* found = find_volume(identity, read_only)) found->looking = false;
+    });
+  }
   look_timer_.arm_after(options_.look_interval);
 }
 

@@ -45,6 +45,7 @@ struct Volume {
   std::atomic<bool> flush_failed{false};
   std::vector<PerLoop> loops;
   std::uint32_t mappings = 0;  // home's
+  bool looking = false;        // the same: the timer's look at its size has not ended
   std::uint64_t size;          // the same: as last told to everybody
 };
 
