@@ -13,10 +13,12 @@ namespace rnbd::client {
 
 class FlushTally {
  public:
+  // A predecessor's, of which nothing is known: taken for unflushed.
+  void inherit() { inherited_ = 1; }
   void watch(const rtrs::Counter& changes_of_a_lane) { lanes_.push_back(&changes_of_a_lane); }
   // What a flush that is sent from now on covers; to be handed to flushed() when it succeeded.
   std::uint64_t changes() const {
-    std::uint64_t sum = 0;
+    std::uint64_t sum = inherited_;
     for (const rtrs::Counter* lane : lanes_) sum += lane->get();
     return sum;
   }
@@ -38,6 +40,7 @@ class FlushTally {
 
  private:
   std::vector<const rtrs::Counter*> lanes_;
+  std::uint64_t inherited_ = 0;
   std::atomic<std::uint64_t> flushed_{0};
   std::atomic<bool> failed_{false};
 };

@@ -32,6 +32,7 @@ RemoteDeviceImpl::RemoteDeviceImpl(DeviceHost& host, std::uint64_t serial, Devic
       hold_timer_(Timer::of<&RemoteDeviceImpl::on_hold_expired>(host.home(), this)),
       retry_timer_(Timer::of<&RemoteDeviceImpl::on_retry>(host.home(), this)),
       patience_timer_(Timer::of<&RemoteDeviceImpl::on_patience_over>(host.home(), this)) {
+  if (host.session_options().resume && options_.mode != AccessMode::ro) flushes_.inherit();
   for (const auto& lane : host_.lanes()) {
     auto part = std::make_unique<LaneDevice>();
     part->lane = lane.get();
