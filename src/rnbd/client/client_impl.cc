@@ -8,6 +8,7 @@
 namespace rnbd::client {
 namespace {
 
+constexpr Duration kGreetAgain = std::chrono::milliseconds(100);
 // Which part of connecting failed, for the words to the user.
 Stage stage_of(const std::error_code& error) {
   for (const Errc errc : {Errc::not_rtrs_peer, Errc::version_mismatch, Errc::handshake_timeout,
@@ -38,7 +39,8 @@ ClientImpl::ClientImpl(std::span<Loop* const> loops, std::size_t home, SessionFa
     : home_(*loops[home]),
       factory_(std::move(factory)),
       options_(std::move(options)),
-      packets_timer_(Timer::of<&ClientImpl::on_packets_gone>(home_, this)) {
+      packets_timer_(Timer::of<&ClientImpl::on_packets_gone>(home_, this)),
+      greet_timer_(Timer::of<&ClientImpl::on_greet_again>(home_, this)) {
   for (Loop* loop : loops) lanes_.push_back(std::make_unique<ClientLane>(*loop));
 }
 
@@ -249,7 +251,12 @@ void ClientImpl::on_session_notice() {
   each_device([](RemoteDeviceImpl& device) { device.on_session_notice(); });
 }
 
+void ClientImpl::on_greet_again() {
+  if (link_ == Link::greeting && session_->fenced()) greet();
+}
+
 void ClientImpl::greet() {
+  greet_timer_.disarm();
   calls_.session_info(session_->service_lane(),
                       [this, connect_count = connect_count_](Result<std::uint8_t> version) {
                         on_greeted(connect_count, version);
@@ -261,7 +268,9 @@ void ClientImpl::on_greeted(std::uint64_t connect_count, Result<std::uint8_t> ve
   if (!version) {
     if (version.error() == Errc::path_lost || version.error() == Errc::session_closed ||
         version.error() == from_errno(ENOTCONN)) {
-      return;  // on_session_disconnected says the rest
+      // Where the session goes on over other paths: once more. Else on_session_disconnected says
+      // it.
+      return greet_timer_.arm_after(kGreetAgain);
     }
     each_device([&](RemoteDeviceImpl& device) {
       if (device.state() == DeviceState::init)
@@ -276,6 +285,7 @@ void ClientImpl::on_greeted(std::uint64_t connect_count, Result<std::uint8_t> ve
 void ClientImpl::on_session_disconnected(std::error_code why) {
   link_ = Link::away;
   packets_timer_.disarm();
+  greet_timer_.disarm();
   log_event({.name = "session_disconnected",
              .level = LogLevel::warning,
              .session = options_.session.name,

@@ -57,6 +57,7 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
   void close_old_ids();
   void on_ids_closed();
   void on_packets_gone();
+  void on_greet_again();
   void go_on();
   void greet();
   void on_greeted(std::uint64_t connect_count, Result<std::uint8_t> version);
@@ -78,6 +79,7 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
   std::uint64_t connect_count_ = 0;
   std::uint64_t closing_round_ = 0;
   Timer packets_timer_;
+  Timer greet_timer_;
   std::uint64_t last_serial_ = 0;
   std::vector<std::unique_ptr<RemoteDeviceImpl>> devices_;
   std::function<void()> closed_;
