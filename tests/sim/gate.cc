@@ -31,7 +31,7 @@ constexpr Case kCases[] = {
     {"R13", bit(Rule::r13)},
     {"R14", bit(Rule::r14)},
     {"R15", bit(Rule::r15)},
-    {"R16", bit(Rule::r16)},
+    {"R16 (R3, R4 off as well)", bit(Rule::r16) | bit(Rule::r3) | bit(Rule::r4)},
 };
 
 }  // namespace
