@@ -218,16 +218,17 @@ void Faults::paths_by_hand() {
                                      : "removed");
   world_.after(
       0ns,
-      [process, server, what, path] {
+      [this, process, number, server, what, path, away] {
         rtrs::client::Session* session = process->client(server).session();
         if (process->dead() || session == nullptr) return;
         const auto ignore = [](std::error_code) {};
         if (what == 0) session->disconnect_path(path, ignore);
         if (what == 1) session->reconnect_path(path, ignore);
         if (what == 2) session->remove_path(path, ignore);
+        // From here, as a client that is frozen does what it was told only afterwards.
+        world_.after(away, [this, number, server] { tend_paths(number, server, 100); });
       },
       &process->loop());
-  world_.after(away, [this, number, server] { tend_paths(number, server, 100); });
 }
 
 // Puts every path back, and looks again until nothing is left to do.
