@@ -21,6 +21,10 @@ struct Hub {
   std::mutex mutex;  // guards what follows
   EventLimit limit;
   std::vector<const std::function<void(const Event&)>*> subscribers;
+  const void* waker = nullptr;
+  std::function<void(TimePoint)> wake;
+  std::optional<TimePoint> woken_for;
+  TimePoint (*clock)() = nullptr;
   std::atomic<std::size_t> subscriber_count{0};
 };
 
@@ -68,6 +72,18 @@ void say(Hub& to, const Event& event) {
   for (const auto* call : to.subscribers) (*call)(event);
 }
 
+TimePoint time_of(const Hub& hub) {
+  return hub.clock != nullptr ? hub.clock() : TimePoint(std::chrono::steady_clock::now());
+}
+
+// The next that is due wakes; what has woken already, or would later, does not again.
+void see_to_waking(Hub& to) {
+  const auto due = to.limit.due();
+  if (!due || !to.wake || (to.woken_for && *to.woken_for <= *due)) return;
+  to.woken_for = due;
+  to.wake(*due);
+}
+
 void say_unsaid(Hub& to, TimePoint now) {
   for (const EventLimit::Unsaid& what : to.limit.over(now)) {
     const std::string text = fmt::format("said {} times more", what.times);
@@ -110,14 +126,43 @@ std::string event_message_id(std::string_view name) {
 
 void tell_event(const EventInfo& info, fmt::string_view format, fmt::format_args args) {
   const Event event = make_event(info, fmt::vformat(format, args));
-  const TimePoint now = std::chrono::steady_clock::now();
   Hub& to = hub();
   const std::scoped_lock lock(to.mutex);
+  const TimePoint now = time_of(to);
   say_unsaid(to, now);
   const std::string key =
       fmt::format("{}{}{}{}", subject(info), event.name, event.path.empty() ? "" : " " + event.path,
                   event.device.empty() ? "" : " " + event.device);
-  if (to.limit.may_say(key, now)) say(to, event);
+  const bool now_said =
+      info.of_peer ? to.limit.may_say_of_peer(event.name, key, now) : to.limit.may_say(key, now);
+  if (now_said)
+    say(to, event);
+  else
+    see_to_waking(to);
+}
+
+void wake_for_counted_events(const void* owner, std::function<void(TimePoint)> wake) {
+  Hub& to = hub();
+  const std::scoped_lock lock(to.mutex);
+  if (!wake && to.waker != owner) return;  // another came after it
+  to.waker = wake ? owner : nullptr;
+  to.wake = std::move(wake);
+  to.woken_for.reset();
+  see_to_waking(to);
+}
+
+std::optional<TimePoint> tell_counted_events() {
+  Hub& to = hub();
+  const std::scoped_lock lock(to.mutex);
+  say_unsaid(to, time_of(to));
+  to.woken_for = to.limit.due();
+  return to.woken_for;
+}
+
+void set_event_clock(TimePoint (*now)()) {
+  Hub& to = hub();
+  const std::scoped_lock lock(to.mutex);
+  to.clock = now;
 }
 
 EventSubscription::EventSubscription(std::function<void(const Event&)> call)

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -22,7 +23,8 @@ struct EventInfo {
   // What it happened to, as far as it applies; made printable, so they may be a peer's words.
   std::string_view volume{}, session{}, path{}, device{};
   std::error_code error{};
-  Duration since{-1};  // how long it had been otherwise; negative: nobody knows
+  Duration since{-1};    // how long it had been otherwise; negative: nobody knows
+  bool of_peer = false;  // a peer can cause it, as often as it likes and under any name
 };
 
 bool event_wanted(LogLevel level) noexcept;
@@ -55,6 +57,15 @@ class EventSubscription final {
  private:
   std::function<void(const Event&)> call_;
 };
+
+// For EventAlarm. `wake` is called, on the thread of an event and under a lock, when counts of what
+// was not said will be due; it returns at once and causes no event. One `owner` at a time, the
+// last; without `wake` it is none any more.
+void wake_for_counted_events(const void* owner, std::function<void(TimePoint due)> wake);
+// Tells the counts that are due; when others will be.
+std::optional<TimePoint> tell_counted_events();
+// For tests: whose time it is; nullptr: the system's.
+void set_event_clock(TimePoint (*now)());
 
 // For tests: the line of an event, and the MESSAGE_ID its name has in the journal.
 std::string event_line(const EventInfo& info, std::string_view text);

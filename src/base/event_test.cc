@@ -70,6 +70,42 @@ TEST(EventLimit, ManyDifferentOnesTakeNoMoreRoomThanAFew) {
   EXPECT_GE(told, 2000 - EventLimit::kKeysMost);
 }
 
+TEST(EventLimit, PeersWithEndlessNamesAreBoundTogetherAndNothingElseIs) {
+  EventLimit limit;
+  const TimePoint start{};
+  std::uint32_t said = 0;
+  for (int i = 0; i < 5000; ++i) {
+    EXPECT_TRUE(limit.over(start).empty());
+    said += limit.may_say_of_peer("path_connected", "<" + std::to_string(i) + ">", start) ? 1U : 0U;
+  }
+  for (int i = 0; i < 70; ++i) EXPECT_FALSE(limit.may_say_of_peer("open_refused", "<x>", start));
+  EXPECT_EQ(said, EventLimit::kSaidMostOfPeers);
+  EXPECT_TRUE(limit.may_say("flush_failed", start));
+  ASSERT_EQ(limit.due(), start + EventLimit::kWhile);
+  const auto over = limit.over(start + EventLimit::kWhile);
+  ASSERT_EQ(over.size(), 2U);
+  EXPECT_EQ(over[0].key, "open_refused");
+  EXPECT_EQ(over[0].times, 70U);
+  EXPECT_EQ(over[1].key, "path_connected");
+  EXPECT_EQ(over[1].times, 5000U - EventLimit::kSaidMostOfPeers);
+  EXPECT_TRUE(limit.may_say_of_peer("open_refused", "<x>", start + EventLimit::kWhile));
+  EXPECT_FALSE(limit.due());
+}
+
+TEST(EventLimit, APeerThatRepeatsItselfTakesNothingFromOthers) {
+  EventLimit limit;
+  for (int i = 0; i < 5000; ++i) limit.may_say_of_peer("open_refused", "<a>", TimePoint{});
+  EXPECT_TRUE(limit.may_say_of_peer("open_refused", "<b>", TimePoint{}));
+}
+
+TEST(EventLimit, NothingCountedIsNeverDue) {
+  EventLimit limit;
+  EXPECT_FALSE(limit.due());
+  limit.may_say("once", TimePoint{});
+  limit.may_say_of_peer("once", "<a> once", TimePoint{});
+  EXPECT_FALSE(limit.due());
+}
+
 TEST(EventSubscription, HearsWhatTheLogIsTooQuietFor) {
   set_log_options({.program = "test", .level = LogLevel::off});
   EXPECT_FALSE(event_wanted(LogLevel::error));

@@ -124,10 +124,12 @@ Outcome<std::unique_ptr<Reactors>> Reactors::start(const std::string& name, cons
     all->add_fabrics(*all->pointers_.back(), network);
   }
   for (Reactor* reactor : all->pointers_) reactor->start();
+  all->on_home([&all] { all->event_alarm_ = std::make_unique<EventAlarm>(all->home()); });
   return all;
 }
 
 Reactors::~Reactors() {
+  if (event_alarm_) on_home([this] { event_alarm_.reset(); });
   for (auto& reactor : reactors_) reactor->stop();
   for (auto& reactor : reactors_) reactor->join();
   while (!owned_fabrics_.empty())

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/event_alarm.h"
 #include "daemon/admin/problem.h"
 #include "daemon/config/config.h"
 #include "daemon/rdma_words.h"
@@ -42,6 +43,7 @@ class Reactors final {
   Reactors() = default;
   void add_fabrics(Reactor& reactor, const NetworkConfig& network);
   Rdma rdma_ = Rdma::not_built;
+  std::unique_ptr<EventAlarm> event_alarm_;  // on the home loop
   std::vector<std::unique_ptr<Reactor>> reactors_;
   std::vector<std::unique_ptr<fabric::Fabric>> owned_fabrics_;  // after the threads have ended
   std::vector<Reactor*> pointers_;

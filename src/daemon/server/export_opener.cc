@@ -88,7 +88,8 @@ void ExportOpener::open(const std::string& session_name, const std::string& devi
       log_event({.name = "open_refused",
                  .volume = device_name,
                  .session = session_name,
-                 .error = opened->error()},
+                 .error = opened->error(),
+                 .of_peer = true},
                 "not opened: {}", opened->error().message());
     loop.post([opened, done] { done(std::move(*opened)); });
   });

@@ -66,7 +66,8 @@ std::error_code ExportsImpl::admit(Mapping& mapping, const OpenedDevice& opened)
     log_event({.name = "open_refused",
                .level = LogLevel::error,
                .volume = mapping.name,
-               .session = mapping.session->rtrs->name()},
+               .session = mapping.session->rtrs->name(),
+               .of_peer = true},
               "{} refused: this client's session is from before this host was rebooted, and writes "
               "it had no flush for may be lost. Unmap and map the volume at the client, or set "
               "after_reboot = \"allow\"",
@@ -83,7 +84,8 @@ std::error_code ExportsImpl::admit(Mapping& mapping, const OpenedDevice& opened)
     log_event({.name = "open_refused",
                .volume = mapping.name,
                .session = mapping.session->rtrs->name(),
-               .error = error},
+               .error = error,
+               .of_peer = true},
               "{} refused, the device is open for writing elsewhere",
               wire::access_mode_name(mapping.mode));
     return error;
@@ -143,9 +145,11 @@ void ExportsImpl::attached(Mapping& mapping, std::error_code error) {
       for (const Asker& asker : askers) answer(asker, error);
     });
   }
-  log_event(
-      {.name = "volume_opened", .volume = mapping.name, .session = mapping.session->rtrs->name()},
-      "opened {} as device {}", wire::access_mode_name(mapping.mode), mapping.device_id);
+  log_event({.name = "volume_opened",
+             .volume = mapping.name,
+             .session = mapping.session->rtrs->name(),
+             .of_peer = true},
+            "opened {} as device {}", wire::access_mode_name(mapping.mode), mapping.device_id);
   for (const Asker& asker : askers) answer_open(asker, mapping);
   if (mapping.session->closing) close(mapping, nullptr);
 }
@@ -184,9 +188,11 @@ void ExportsImpl::give_back(Mapping& mapping) {
   if (volume.flush_failed) flush_failed_[volume.identity] = {volume.name, volume.place};
   const auto finish = [this, &mapping, identity = volume.identity] {
     access_.release(identity, mapping.mode);
-    log_event(
-        {.name = "volume_closed", .volume = mapping.name, .session = mapping.session->rtrs->name()},
-        "closed device {}", mapping.device_id);
+    log_event({.name = "volume_closed",
+               .volume = mapping.name,
+               .session = mapping.session->rtrs->name(),
+               .of_peer = true},
+              "closed device {}", mapping.device_id);
     forget(mapping);
   };
   if (--volume.mappings > 0) return finish();

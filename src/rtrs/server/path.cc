@@ -79,7 +79,7 @@ void Path::on_info_request(const std::vector<std::byte>& bytes) {
   handshake_timer_.disarm();
   shared_.requests = std::make_unique<RequestPool>(options_.queue_depth, options_.header_size);
   transition(PathState::connected);
-  log_event({.name = "path_connected", .session = *name, .path = name_},
+  log_event({.name = "path_connected", .session = *name, .path = name_, .of_peer = true},
             "path {} connected: {} connections", name_, cid_num_);
   // First the handler and then the gate, the client's answer last: no request comes before its
   // session.
@@ -100,7 +100,11 @@ std::vector<std::byte> Path::info_response() const {
 void Path::close(std::error_code why, bool graceful) {
   if (state_ == PathState::closing || state_ == PathState::closed) return;
   shared_.gate.shut_now();
-  log_event({.name = "path_closed", .session = shared_.session.name(), .path = name_, .error = why},
+  log_event({.name = "path_closed",
+             .session = shared_.session.name(),
+             .path = name_,
+             .error = why,
+             .of_peer = true},
             "path {} closed: {}", name_, why.message());
   transition(PathState::closing);
   handshake_timer_.disarm();

@@ -147,8 +147,9 @@ std::size_t ServerImpl::paths_connecting(const fabric::Address* source) const {
 }
 
 void ServerImpl::refuse(std::unique_ptr<fabric::IncomingConnection> incoming, std::error_code why) {
-  log_event({.name = "connection_refused", .level = LogLevel::warning, .error = why},
-            "connection from {} refused: {}", incoming->peer_address().to_string(), why.message());
+  log_event(
+      {.name = "connection_refused", .level = LogLevel::warning, .error = why, .of_peer = true},
+      "connection from {} refused: {}", incoming->peer_address().to_string(), why.message());
   // Faults of form are all ECONNRESET to the client, as with the kernel server.
   const int error = why.category() == std::generic_category() ? why.value() : ECONNRESET;
   fabrics_.front()->reject(std::move(incoming), wire::bytes_of(wire::encode_connect_reject(error)));
