@@ -180,7 +180,11 @@ class ServerDaemon::Impl {
   Outcome<void> listen_everywhere() {
     auto port = static_cast<std::uint16_t>(config_.port_nr);
     std::optional<Problem> last;
-    for (const std::string& text : config_.listen) {
+    // Whatever their order: behind an IPv4 address of the same port ip::: could not be had.
+    std::vector<std::string> listen = config_.listen;
+    std::stable_partition(listen.begin(), listen.end(),
+                          [](const std::string& text) { return text == "ip:::"; });
+    for (const std::string& text : listen) {
       auto address = fabric::Address::parse(text, port);
       if (!address)
         return problem({ProblemCode::config,
@@ -194,6 +198,8 @@ class ServerDaemon::Impl {
         // default.
         bool wildcard = text == "ip:::" || text == "ip:0.0.0.0";
         int code = to_errno(error);
+        if (!wildcard && code == EADDRINUSE && address->family() == AF_INET && has_ipv4_by_ipv6())
+          last->hint = "ip::: takes IPv4 as well: name the IPv6 addresses instead of it";
         if (wildcard && (code == EAFNOSUPPORT || code == EADDRNOTAVAIL ||
                          (code == EADDRINUSE && !server_->listen_addresses().empty())))
           continue;
