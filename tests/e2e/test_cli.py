@@ -132,6 +132,28 @@ class Mapping(Both):
     def test_the_words_that_map_also_unmap_however_often(self):
         for words in ([self.uri()], [f"sessname=s dest_port={self.port} path=ip:127.0.0.1 device_path=disk0"]):
             self.cli("map", *words)
+class PlainWords(Both):
+    """map VOLUME from SERVER"""
+
+    def test_a_server_has_a_port_in_whatever_way_it_is_said(self):
+        for words in ([f"127.0.0.1:{self.port}"], ["127.0.0.1", f"dest_port={self.port}"], [f"localhost:{self.port}"],
+                      ["ip:127.0.0.1", f"dest_port={self.port}", "sessname=s"]):
+            self.cli("map", "disk0", "from", *words, "ro")
+            self.assertEqual(self.status("map", "disk0", "from", *words, "ro", "--exclusive"), 4, words)
+            self.cli("unmap", "disk0", "from", *words)
+            self.assertIn("is not mapped", self.cli("unmap", "disk0", "from", *words).stdout)
+
+    def test_a_server_may_be_a_session_that_there_is(self):
+        for session in ("a@b", "blya"):
+            self.assertIn(self.status("map", "disk1", "from", session), (2, 6))  # neither a session nor a host
+            self.map("disk0", session=session)
+            self.cli("map", "disk1", "from", session, "ro")
+            self.assertEqual(self.cli("list", "volume,session", "noheaders").stdout.split(), ["disk0", session, "disk1", session])
+            self.assertIn("rnbd1", self.cli("show", "disk1", "from", session).stdout)
+            self.cli("unmap", "disk1", "from", session)
+            self.unmap("rnbd0")
+
+
             self.cli("map", *words)
             self.assertEqual(self.status("map", *words, "--exclusive"), 4)
             self.assertIn("is unmapped", self.cli("unmap", *words).stdout)

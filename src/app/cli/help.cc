@@ -18,10 +18,11 @@ constexpr Topic kTopics[] = {
     {"map", R"(rnbd map rnbd://HOST[:PORT]/VOLUME[?sess=NAME&mode=ro|rw|migration&path=ip:ADDRESS]
 rnbd map sessname=NAME path=[SRC@]DST [path=...] device_path=VOLUME
          [dest_port=PORT] [access_mode=ro|rw|migration] [nr_poll_queues=N]
-rnbd map VOLUME from HOST [HOST...] [ro|rw|migration]
+rnbd map VOLUME from SERVER [SERVER...] [ro|rw|migration]
 
 The second form is the line one writes to the kernel's map_device, as separate words or as one.
 Addresses are ip:IPV4, ip:IPV6, host:NAME or unix:/PATH; dest_port= counts for the paths after it.
+SERVER is an address or a host name, with :PORT unless that is 1234, or a session that there is.
 When the session exists no path is needed. Mapping the same again shows the device and succeeds,
 unless --exclusive is given. --frontend= says how the volume appears: ublk and loop are block
 devices, fuse is a file, nbd the socket only, auto the first of these that the machine allows.

@@ -23,6 +23,15 @@ using daemon::ProblemCode;
 
 int cpus() { return static_cast<int>(std::max(1U, std::thread::hardware_concurrency())); }
 
+// The sessions of the daemon, asked for when a name may be one; none where it does not answer.
+IsSession sessions_of(const Daemons& daemons) {
+  return [&daemons](std::string_view name) {
+    const auto answer = daemons.ask({.command = AdminCommand::list});
+    return answer && std::any_of(answer->sessions.begin(), answer->sessions.end(),
+                                 [&](const auto& session) { return session.name == name; });
+  };
+}
+
 std::string connecting(const daemon::MapRequest& map) {
   std::string text = fmt::format("mapping {}: ", printable(map.device_path));
   if (map.paths.empty()) return text + "opening it over session " + printable(map.session);
@@ -53,7 +62,7 @@ ExitStatus run_map(const Command& command) {
   auto daemons = Daemons::of(command);
   if (!daemons) return tl::unexpected(daemons.error());
   AdminRequest request{.command = AdminCommand::map, .exclusive = command.exclusive};
-  auto map = parse_map_words(command.words, daemon::host_name(), cpus());
+  auto map = parse_map_words(command.words, daemon::host_name(), cpus(), sessions_of(*daemons));
   if (!map) return tl::unexpected(map.error());
   request.map = std::move(*map);
   request.map.frontend = command.frontend;
@@ -76,7 +85,8 @@ ExitStatus run_map(const Command& command) {
 ExitStatus run_unmap(const Command& command) {
   auto daemons = Daemons::of(command);
   if (!daemons) return tl::unexpected(daemons.error());
-  auto target = parse_target_words(command.words, daemon::host_name(), cpus());
+  auto target =
+      parse_target_words(command.words, daemon::host_name(), cpus(), sessions_of(*daemons));
   if (!target) return tl::unexpected(target.error());
   AdminRequest request{.command = AdminCommand::unmap,
                        .target = target->target,

@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "base/log.h"
+#include "daemon/admin/suggest.h"
+#include "daemon/admin/units.h"
 
 namespace rnbd::cli {
 namespace {
@@ -22,30 +25,122 @@ std::string join_words(const std::vector<std::string>& words) {
   return line;
 }
 
-// "<volume> from <address>[, <address>…] [mode]"
-Outcome<MapRequest> parse_from(const std::vector<std::string>& words, const std::string& host) {
-  MapRequest request;
-  request.device_path = words[0];
-  if (words.size() < 3)
-    return usage_problem("'from' needs a server", "rnbd map vol0 from 10.0.0.1");
-  for (std::size_t i = 2; i < words.size(); ++i) {
-    const std::string& word = words[i];
+constexpr std::array<std::string_view, 4> kFromKeys{"sessname", "path", "dest_port", "access_mode"};
+
+// The words behind "<volume> from": addresses with or without prefix and port, host names, the name
+// of a session, an access mode, and words of the kernel's line. dest_port counts for every address
+// without a port of its own, wherever it stands.
+class FromWords {
+ public:
+  FromWords(const std::string& host, const IsSession& is_session)
+      : host_(host), is_session_(is_session) {}
+
+  Outcome<void> take(const std::string& word) {
     if (std::find(kModes.begin(), kModes.end(), word) != kModes.end()) {
-      request.access_mode = word;
-      continue;
+      request_.access_mode = word;
+      return {};
     }
+    const std::size_t equals = word.find('=');
+    if (equals != std::string::npos)
+      return take_key(word.substr(0, equals), word.substr(equals + 1));
     auto path = daemon::parse_path_spec(word, daemon::kDefaultPort);
-    for (std::string_view prefix : {"ip:", "host:"})
-      if (!path) path = daemon::parse_path_spec(std::string(prefix) + word, daemon::kDefaultPort);
-    if (!path)
-      return usage_problem(fmt::format("'{}' is no address and no host name", printable(word)),
-                           "rnbd map vol0 from 10.0.0.1");
-    request.paths.push_back(*path);
+    if (path) {
+      add(std::move(*path), false);
+      return {};
+    }
+    for (std::string_view prefix : {"ip:", "rdma:", "tcp:", "gid:", "host:", "unix:"})
+      if (word.starts_with(prefix)) return tl::unexpected(path.error());
+    if (word.find('@') != std::string::npos || (is_session_ && is_session_(word)))
+      return take_session(word);
+    return take_host(word);
   }
-  if (request.paths.empty())
-    return usage_problem("'from' needs a server", "rnbd map vol0 from 10.0.0.1");
-  request.session = daemon::default_session_name(host, request.paths[0]);
-  return request;
+
+  Outcome<MapRequest> finish(const std::string& volume) {
+    if (request_.paths.empty() && request_.session.empty())
+      return usage_problem("'from' needs a server", "rnbd map vol0 from 10.0.0.1");
+    if (request_.paths.size() > daemon::kPathsMax)
+      return usage_problem(fmt::format("more than {} paths given", daemon::kPathsMax));
+    request_.device_path = volume;
+    for (std::size_t i = 0; port_ && i < request_.paths.size(); ++i)
+      if (!has_port_[i]) request_.paths[i].port = *port_;
+    if (request_.session.empty())
+      request_.session = daemon::default_session_name(host_, request_.paths[0]);
+    return std::move(request_);
+  }
+
+ private:
+  void add(daemon::PathSpec path, bool has_port) {
+    request_.paths.push_back(std::move(path));
+    has_port_.push_back(has_port);
+  }
+
+  Outcome<void> take_session(const std::string& name) {
+    if (name.empty() || name.size() > daemon::kNameBytesMax ||
+        name.find_first_of("/.") != std::string::npos)
+      return usage_problem(
+          fmt::format("'{}' is no address and no name of a session", printable(name)),
+          "ip:10.0.0.2@ip:10.0.0.1 is a path with its source");
+    if (!request_.session.empty() && request_.session != name)
+      return usage_problem(
+          fmt::format("two sessions, '{}' and '{}'", printable(request_.session), printable(name)));
+    request_.session = name;
+    return {};
+  }
+
+  // As in a URI: with a port, in brackets; but IPv6 needs none.
+  Outcome<void> take_host(const std::string& word) {
+    if (auto path = daemon::parse_path_spec("ip:" + word, daemon::kDefaultPort)) {
+      add(std::move(*path), false);
+      return {};
+    }
+    const bool host = word.find_first_of("/?#%") == std::string::npos;
+    auto parsed = daemon::parse_uri("rnbd://" + (host ? word : "") + "/volume");
+    if (!parsed)
+      return usage_problem(fmt::format("'{}' is no address and no host name", printable(word)),
+                           "10.0.0.1, 10.0.0.1:1234, [fd00::1]:1234, store1, or a session's name");
+    add(std::move(parsed->paths[0]), word.find(':', word.find(']') + 1) != std::string::npos);
+    return {};
+  }
+
+  Outcome<void> take_key(const std::string& key, const std::string& value) {
+    if (key == "sessname") return take_session(value);
+    if (key == "dest_port") {
+      const auto number = daemon::parse_kernel_number(value);
+      if (!number || *number < 0 || *number > 65535)
+        return usage_problem(fmt::format("dest_port '{}' is not a port", printable(value)),
+                             "0 to 65535");
+      port_ = static_cast<std::uint16_t>(*number);
+      return {};
+    }
+    if (key == "access_mode") {
+      if (std::find(kModes.begin(), kModes.end(), value) == kModes.end())
+        return usage_problem(fmt::format("unknown access_mode '{}'", printable(value)),
+                             daemon::suggestion(value, kModes));
+      request_.access_mode = value;
+      return {};
+    }
+    if (key != "path")
+      return usage_problem(fmt::format("unknown word '{}=' after 'from'", printable(key)),
+                           daemon::suggestion(key, kFromKeys));
+    auto path = daemon::parse_path_spec(value, daemon::kDefaultPort);
+    if (!path) return tl::unexpected(path.error());
+    add(std::move(*path), false);
+    return {};
+  }
+
+  const std::string& host_;
+  const IsSession& is_session_;
+  MapRequest request_;
+  std::vector<bool> has_port_;
+  std::optional<std::uint16_t> port_;
+};
+
+Outcome<MapRequest> parse_from(const std::vector<std::string>& words, const std::string& host,
+                               const IsSession& is_session) {
+  FromWords from(host, is_session);
+  for (std::size_t i = 2; i < words.size(); ++i)
+    if (auto taken = from.take(words[i]); !taken) return tl::unexpected(taken.error());
+  return from.finish(words[0]);
 }
 
 bool says_key(const std::vector<std::string>& words) {
@@ -56,7 +151,7 @@ bool says_key(const std::vector<std::string>& words) {
 }  // namespace
 
 Outcome<MapRequest> parse_map_words(const std::vector<std::string>& words, const std::string& host,
-                                    int cpus) {
+                                    int cpus, const IsSession& is_session) {
   if (words.empty())
     return usage_problem("map what?",
                          "rnbd map rnbd://host/volume, or sessname=… path=ip:… device_path=…");
@@ -69,7 +164,11 @@ Outcome<MapRequest> parse_map_words(const std::vector<std::string>& words, const
       request->session = daemon::default_session_name(host, request->paths[0]);
     return request;
   }
-  if (words.size() > 1 && words[1] == "from") return parse_from(words, host);
+  if (words.size() > 1 && words[1] == "from") return parse_from(words, host, is_session);
+  static constexpr std::array<std::string_view, 1> kFrom{"from"};
+  if (words.size() > 2 && !says_key({words[0]}) && !daemon::nearest(words[1], kFrom).empty())
+    return usage_problem(fmt::format("unknown word '{}'", printable(words[1])),
+                         "did you mean 'from'?");
   if (!says_key(words))
     return usage_problem(fmt::format("where is '{}'?", printable(words[0])),
                          fmt::format("rnbd map {} from 10.0.0.1, or rnbd://10.0.0.1/{}",
@@ -78,7 +177,8 @@ Outcome<MapRequest> parse_map_words(const std::vector<std::string>& words, const
 }
 
 Outcome<TargetWords> parse_target_words(const std::vector<std::string>& words,
-                                        const std::string& host, int cpus) {
+                                        const std::string& host, int cpus,
+                                        const IsSession& is_session) {
   TargetWords result;
   std::vector<std::string> rest = words;
   if (rest.size() > 1 && (rest.back() == "force" || rest.back() == "normal")) {
@@ -93,7 +193,7 @@ Outcome<TargetWords> parse_target_words(const std::vector<std::string>& words,
                        says_key(rest) || (rest.size() > 1 && rest[1] == "from");
   bool nbd = rest[0].starts_with("nbd");
   if (mapping_words && !nbd) {
-    auto request = parse_map_words(rest, host, cpus);
+    auto request = parse_map_words(rest, host, cpus, is_session);
     if (!request) return tl::unexpected(request.error());
     result.target = request->device_path;
     result.session = request->session;
