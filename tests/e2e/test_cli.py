@@ -89,6 +89,13 @@ class Showing(Both):
         self.assertEqual(self.cli("list", "sessions", "sessname,path_uu").stdout.splitlines()[1].split(), ["a@b", "U"])
         self.assertIn("'size'", self.cli("list", "--fields=sise", check=False).stderr)
         self.assertEqual(self.status("list", "sise"), 2)
+        self.assertIn("did you mean 'devname,size'?", self.cli("list", "devnam,size", check=False).stderr)
+        self.assertIn("did you mean '+error'?", self.cli("list", "+eror", check=False).stderr)
+
+    def test_paths_have_the_numbers_that_name_them_on_both_ends(self):
+        for side in ("client", "server"):
+            self.assertEqual(self.cli(side, "list", "paths", "session,number", "noheaders").stdout.split(), ["a@b", "1"])
+        self.cli("server", "disconnect", "a@b", "1")
 
     def test_bare_words_print_the_old_tools_shape(self):
         text = self.cli("list", "devname,mapping_path,size", "json").stdout
@@ -251,6 +258,10 @@ class Streams(Both):
         self.assertIn("rnbd0 disk0", text)
         self.assertNotIn("\033", text)
         self.assertNotIn("SESSION", text)
+        self.map("disk1")
+        text = self.cli("top", "devices", "rnbd0", "rnbd1", "-n", "1", "-d", "100ms").stdout
+        self.assertTrue("rnbd0 disk0" in text and "rnbd1 disk1" in text, text)
+        self.assertEqual(self.status("top", "rnbd0", "nosuch", "-n", "1"), 3)
 
     def on_a_terminal(self, end):
         """Runs top on one until it has drawn, then end(); what it wrote, and the terminal's modes before and after."""
@@ -394,7 +405,11 @@ class Doctor(Both):
         self.assertRegex(result.stdout, rf"error +reach +127\.0\.0\.1 port {self.port}: Connection refused")
 
     def test_an_address_named_is_tried(self):
-        self.assertIn("takes connections", self.cli("doctor", f"127.0.0.1:{self.port}", check=False).stdout)
+        address = f"127.0.0.1:{self.port}"
+        self.assertIn("takes connections", self.cli("doctor", address, check=False).stdout)
+        self.map("disk0", session="a@b")
+        self.assertIn(f"127.0.0.1 port {self.port} is where a path is connected to",
+                      self.cli("doctor", address, check=False).stdout)
 
 
 class Shells(unittest.TestCase):

@@ -37,7 +37,7 @@ class Doctor {
     add(check_rdma(machine_));
     look_at_files();
     for (const std::string& address : command_.words)
-      look_at_way(endpoint_of(address, daemon::kDefaultPort), true);
+      look_at_named(endpoint_of(address, daemon::kDefaultPort));
     return std::move(findings_);
   }
 
@@ -94,6 +94,7 @@ class Doctor {
               fmt::format("session {}: {} is connected", printable(session.name),
                           printable(path.name)));
           look_at_way(to, false);
+          up_.push_back(name_of(to));
           continue;
         }
         add(Severity::warning, "reach",
@@ -106,9 +107,21 @@ class Doctor {
     }
   }
 
+  static std::string name_of(const Endpoint& to) {
+    return fmt::format("{} port {}", printable(to.host), printable(to.port));
+  }
+
+  // Who asks about an address is answered, also where a path says it already.
+  void look_at_named(const Endpoint& to) {
+    if (std::find(up_.begin(), up_.end(), name_of(to)) != up_.end())
+      add(Severity::ok, "reach", name_of(to) + " is where a path is connected to");
+    else
+      look_at_way(to, true);
+  }
+
   // Each place once.
   void look_at_way(const Endpoint& to, bool connect) {
-    const std::string name = fmt::format("{} port {}", printable(to.host), printable(to.port));
+    const std::string name = name_of(to);
     if (to.host.empty() || std::find(seen_.begin(), seen_.end(), name) != seen_.end()) return;
     seen_.push_back(name);
     const std::string interface = interface_to(to);
@@ -146,7 +159,8 @@ class Doctor {
   const Command& command_;
   Machine machine_;
   Findings findings_;
-  std::vector<std::string> seen_;
+  std::vector<std::string> seen_;  // places, by name_of
+  std::vector<std::string> up_;    // those of connected paths
 };
 
 Severity worst_of(const Findings& findings) {

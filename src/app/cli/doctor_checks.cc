@@ -72,7 +72,7 @@ void check_sessions(Findings& findings, const daemon::AdminResponse& answer) {
                                         printable(session.name)),
                             "requests avoid it; look at the network"});
     }
-    if (!session.paths.empty() && up == 1)
+    if (!of_server(answer) && !session.paths.empty() && up == 1)
       findings.push_back(
           {Severity::note, "reach",
            fmt::format("session {} has one path that is up", printable(session.name)),

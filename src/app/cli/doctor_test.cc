@@ -110,6 +110,17 @@ TEST_F(DoctorTest, WhatTheDaemonsSayOfThemselvesIsJudged) {
   EXPECT_NE(findings_text(findings, true).find("2 errors, 1 warnings"), std::string::npos);
 }
 
+TEST_F(DoctorTest, ASinglePathIsTheClientsToAddTo) {
+  daemon::AdminResponse answer;
+  answer.daemon = {.program = "rnbd-client", .version = "1.0"};
+  daemon::SessionView session{.name = "a@b", .state = "connected"};
+  session.paths.push_back({.name = "p", .state = "connected"});
+  answer.sessions.push_back(session);
+  EXPECT_TRUE(says(check_daemon(answer, "1.0"), Severity::note, "one path"));
+  answer.daemon.program = "rnbd-server";
+  EXPECT_FALSE(says(check_daemon(answer, "1.0"), Severity::note, "one path"));
+}
+
 TEST(Endpoint, IsTakenFromAddressesAsTheyAreWrittenAnywhere) {
   const auto text = [](std::string_view address) {
     const Endpoint e = endpoint_of(address, 1234);

@@ -27,7 +27,10 @@ const Field<T>* find_field(std::span<const Field<T>> fields, std::string_view na
 template <class T>
 std::vector<std::string_view> names_of(std::span<const Field<T>> fields) {
   std::vector<std::string_view> names;
-  for (const Field<T>& field : fields) names.push_back(field.name);
+  for (const Field<T>& field : fields) {
+    names.push_back(field.name);
+    if (field.old_name != field.name) names.push_back(field.old_name);
+  }
   return names;
 }
 

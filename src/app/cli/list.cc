@@ -159,7 +159,11 @@ Outcome<Answers> find(const Command& command) {
   if (!daemons) return tl::unexpected(daemons.error());
   auto answers = daemons->ask_both({.command = AdminCommand::list});
   if (!answers || command.words.empty()) return answers;
-  auto words = parse_target_words(command.words, daemon::host_name(), cpus());
+  const IsSession known = [&](std::string_view name) {
+    return std::any_of(answers->first.sessions.begin(), answers->first.sessions.end(),
+                       [&](const auto& session) { return session.name == name; });
+  };
+  auto words = parse_target_words(command.words, daemon::host_name(), cpus(), known);
   if (!words) return tl::unexpected(words.error());
   bool here = keep_named(answers->first, *words);
   keep_kind(answers->first, command.target);
@@ -177,25 +181,30 @@ Outcome<Answers> find(const Command& command) {
 
 }  // namespace
 
-bool keep_named(AdminResponse& answer, const TargetWords& words) {
+bool keep_named(AdminResponse& answer, std::span<const TargetWords> any) {
+  const auto one_of = [&](auto&& meant) { return std::any_of(any.begin(), any.end(), meant); };
   std::erase_if(answer.devices, [&](const auto& d) {
-    return !names(d, words) && !(words.session.empty() && d.session == words.target);
+    return !one_of([&](const TargetWords& words) {
+      return names(d, words) || (words.session.empty() && d.session == words.target);
+    });
   });
   std::erase_if(answer.opens, [&](const auto& o) {
-    if (!words.session.empty()) return o.volume != words.target || o.session != words.session;
-    return o.volume != words.target && o.session != words.target;
-  });
-  bool device_found = !answer.devices.empty();
-  auto session_named = [&](const daemon::SessionView& s) {
-    bool of_device = std::any_of(answer.devices.begin(), answer.devices.end(),
-                                 [&](const auto& d) { return d.session == s.name; });
-    bool by_path = std::any_of(s.paths.begin(), s.paths.end(), [&](const auto& p) {
-      return p.name == with_at(words.target) || p.destination == words.target;
+    return !one_of([&](const TargetWords& words) {
+      if (!words.session.empty()) return o.volume == words.target && o.session == words.session;
+      return o.volume == words.target || o.session == words.target;
     });
-    return of_device || by_path || s.name == words.target;
-  };
-  std::erase_if(answer.sessions, [&](const auto& s) { return !session_named(s); });
-  return device_found || !answer.sessions.empty() || !answer.opens.empty();
+  });
+  std::erase_if(answer.sessions, [&](const auto& s) {
+    const bool of_device = std::any_of(answer.devices.begin(), answer.devices.end(),
+                                       [&](const auto& d) { return d.session == s.name; });
+    return !of_device && !one_of([&](const TargetWords& words) {
+      return s.name == words.target ||
+             std::any_of(s.paths.begin(), s.paths.end(), [&](const auto& p) {
+               return p.name == with_at(words.target) || p.destination == words.target;
+             });
+    });
+  });
+  return !answer.devices.empty() || !answer.sessions.empty() || !answer.opens.empty();
 }
 
 std::string tree_text(const AdminResponse& answer, const Style& style) {
@@ -227,12 +236,30 @@ std::string tree_text(const AdminResponse& answer, const Style& style) {
   return text;
 }
 
+namespace {
+
+// "devname,size" for "devnam,size"; empty where a part is like no column.
+std::string nearest_fields(const std::string& word, std::span<const std::string_view> known) {
+  const std::string sign = word.starts_with('+') || word.starts_with('-') ? word.substr(0, 1) : "";
+  std::string meant = sign;
+  std::istringstream parts(word.substr(sign.size()));
+  for (std::string part; std::getline(parts, part, ',');) {
+    const std::string name = daemon::nearest(part, known);
+    if (name.empty()) return {};
+    meant += (meant.size() == sign.size() ? "" : ",") + name;
+  }
+  return meant;
+}
+
+}  // namespace
+
 ExitStatus run_list(const Command& command) {
   if (!command.words.empty()) {
     std::vector<std::string_view> known = field_names(command.target, command.side == Side::server);
     for (const auto& target : target_words()) known.push_back(target.text);
     for (const auto& output : output_words()) known.push_back(output.text);
-    const std::string meant = daemon::nearest(command.words[0], known);
+    std::string meant = daemon::nearest(command.words[0], known);
+    if (meant.empty()) meant = nearest_fields(command.words[0], known);
     return daemon::usage_problem(
         fmt::format("list takes no '{}'", printable(command.words[0])),
         meant.empty() ? "'rnbd show' tells about one thing, 'rnbd help fields' lists the columns"

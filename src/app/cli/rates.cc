@@ -133,6 +133,16 @@ void add_sessions(std::vector<Rate>& rates, const AdminResponse& before, const A
   }
 }
 
+// What one reads of it. Of both daemons the same names come up: `both` tells them apart.
+std::string label_of(const Rate& rate, bool both) {
+  std::string name = printable(rate.name);
+  if (rate.kind == Target::device)
+    return rate.server ? fmt::format("{}@{}", name, printable(rate.session))
+                       : fmt::format("{} {}", name, printable(rate.volume));
+  if (rate.kind == Target::path) name = fmt::format("{} {}", printable(rate.session), name);
+  return both && rate.server ? name + " (server)" : name;
+}
+
 // Percentiles of where most of the time goes: the wire on a client, the disk on a server.
 const StageView* main_stage(const Rate& rate) {
   return find(rate.stages, [&](const StageView& s) {
@@ -191,6 +201,9 @@ std::string rates_text(const std::vector<Rate>& rates, Target only, const Style&
       {"inflight", "inflight", "INFLIGHT", Kind::count, true, true},
       {"held", "held", "HELD", Kind::count, true, true},
   };
+  const auto of_server = [](const Rate& rate) { return rate.server; };
+  const bool both = std::any_of(rates.begin(), rates.end(), of_server) &&
+                    !std::all_of(rates.begin(), rates.end(), of_server);
   std::vector<Table> tables;
   const std::pair<Target, const char*> kinds[] = {
       {Target::device, "DEVICE"}, {Target::session, "SESSION"}, {Target::path, "PATH"}};
@@ -201,13 +214,8 @@ std::string rates_text(const std::vector<Rate>& rates, Target only, const Style&
     for (const Rate& rate : rates) {
       if (rate.kind != kind) continue;
       const StageView* stage = main_stage(rate);
-      std::string name = printable(rate.name);
-      if (kind == Target::device) {
-        name = rate.server ? fmt::format("{}@{}", name, printable(rate.session))
-                           : fmt::format("{} {}", name, printable(rate.volume));
-      }
       table.rows.push_back(
-          {{{name},
+          {{{label_of(rate, both)},
             {rate.state},
             {{}, static_cast<std::uint64_t>(std::llround(rate.reads + rate.writes))},
             {{}, static_cast<std::uint64_t>(rate.read_bytes)},

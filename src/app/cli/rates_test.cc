@@ -69,6 +69,20 @@ TEST(Rates, TheTableShowsWhatWasAskedFor) {
   EXPECT_EQ(rates_text(rates, Target::path, {}).find("rnbd0"), std::string::npos);
 }
 
+TEST(Rates, ATableOfBothDaemonsTellsTheirSessionsApart) {
+  Answers before = sample(0), now = sample(100);
+  EXPECT_EQ(rates_text(rates_between(before, now, 1s), Target::any, {}).find("(server)"),
+            std::string::npos);
+  for (Answers* answers : {&before, &now}) {
+    answers->both = true;
+    answers->server.daemon.program = "rnbd-server";
+    answers->server.sessions = answers->first.sessions;
+  }
+  const std::string text = rates_text(rates_between(before, now, 1s), Target::any, {});
+  for (const char* words : {"\na@b  ", "\na@b (server)  ", "\na@b p  ", "\na@b p (server)  "})
+    EXPECT_NE(text.find(words), std::string::npos) << words << "\n" << text;
+}
+
 TEST(Rates, TimesAreRfc3339) {
   EXPECT_EQ(rfc3339(std::chrono::system_clock::time_point(1'700'000'000'123ms)),
             "2023-11-14T22:13:20.123Z");
@@ -90,6 +104,17 @@ TEST(Show, ANameIsADeviceItsVolumeItsSessionOrAPath) {
   answer = sample(0).first;
   EXPECT_TRUE(keep_named(answer, {"v", "a@b", false}));
   EXPECT_FALSE(keep_named(answer, {"v", "x@b", false}));
+}
+
+TEST(Show, SeveralNamesKeepWhatAnyOfThemNames) {
+  auto answer = sample(0).first;
+  answer.devices.push_back({.name = "rnbd1", .volume = "w", .session = "c@d"});
+  answer.devices.push_back({.name = "rnbd2", .volume = "x", .session = "c@d"});
+  const std::vector<TargetWords> names{
+      {"rnbd0", "", false}, {"rnbd2", "", false}, {"no", "", false}};
+  EXPECT_TRUE(keep_named(answer, names));
+  ASSERT_EQ(answer.devices.size(), 2U);
+  EXPECT_EQ(answer.devices[1].name, "rnbd2");
 }
 
 TEST(Completion, KnowsEveryCommandOptionAndChoice) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <chrono>
 
 #include "app/cli/daemons.h"
@@ -27,11 +28,28 @@ struct Sample {
 Outcome<Sample> sample(const Command& command, const Daemons& daemons) {
   auto answers = daemons.ask_both({.command = AdminCommand::list});
   if (!answers) return tl::unexpected(answers.error());
-  for (const std::string& name : command.words) {
-    keep_named(answers->first, {name, "", false});
-    keep_named(answers->server, {name, "", false});
+  std::vector<TargetWords> named;
+  for (const std::string& name : command.words) named.push_back({name, "", false});
+  if (!named.empty()) {
+    keep_named(answers->first, named);
+    keep_named(answers->server, named);
   }
   return Sample{std::move(*answers), Clock::now()};
+}
+
+// What is not there when it begins is a mistake; later it may go and come.
+Outcome<void> check_names(const Command& command, const Sample& sample) {
+  for (const std::string& name : command.words) {
+    Answers answers = sample.answers;
+    const TargetWords words{name, "", false};
+    const bool here = keep_named(answers.first, words);
+    if (!here && !keep_named(answers.server, words))
+      return daemon::problem(
+          {daemon::ProblemCode::not_found,
+           fmt::format("there is no device, session or path '{}'", printable(name)),
+           "see 'rnbd list'", ENOENT});
+  }
+  return {};
 }
 
 std::string headline(const Answers& answers, const std::string& time, Duration interval) {
@@ -55,6 +73,7 @@ ExitStatus run_top(const Command& command) {
   if (!daemons) return tl::unexpected(daemons.error());
   auto before = sample(command, *daemons);
   if (!before) return tl::unexpected(before.error());
+  if (auto known = check_names(command, *before); !known) return tl::unexpected(known.error());
   const bool lines = command.batch || command.output != Output::table;
   Terminal terminal(!lines);
   std::uint64_t shown = 0;

@@ -20,7 +20,7 @@ struct StageView {
 };
 
 struct PathView {
-  std::uint32_t number = 0;   // of its session's list, from 1: names it to commands; client only
+  std::uint32_t number = 0;   // of its session's list, from 1: names it to commands
   std::string name{};         // "<src>@<dst>" with real addresses once connected
   std::string destination{};  // as configured
   std::uint16_t port = 0;

@@ -45,6 +45,7 @@ SessionView view_of(const rtrs::server::SessionInfo& session, const ServerConfig
   LatencyCounts server{}, backend{};
   for (const auto& path : session.paths) {
     view.paths.push_back(view_of(path));
+    view.paths.back().number = static_cast<std::uint32_t>(view.paths.size());
     server += path.server;
     backend += path.backend;
   }
