@@ -6,6 +6,7 @@ import unittest
 from harness import MIB, EndToEnd, run
 
 FAST = 'fast_heartbeat_interval = "100ms"\nfast_heartbeat_missed_max = 3\n'
+COUNTERS = ("reads", "read_bytes", "writes", "write_bytes", "errors", "reconnects")
 QUICK = 'reconnect_delay = "50ms"\nreconnect_delay_max = "500ms"\n'
 
 
@@ -70,6 +71,9 @@ class Metrics(EndToEnd):
             self.assertEqual(order, sorted(order))
             self.assertGreater(stage["sum_us"], 0)
         server = self.server_json("list", "sessions")["sessions"][0]
+        self.assertEqual([session[key] for key in COUNTERS], [session["paths"][0][key] for key in COUNTERS])
+        self.assertGreaterEqual(min(session["reads"], server["reads"]), 200)
+        self.assertGreaterEqual(min(session["read_bytes"], server["read_bytes"]), 200 * 4096)
         for view in (server, server["paths"][0]):
             self.assertEqual(set(self.stages(view)), {"server", "backend"})
             self.assertGreaterEqual(self.stages(view)["backend"]["count"], 200)

@@ -83,6 +83,13 @@ static void fields(Io& io, SessionView& v) {
   io.field("max_reconnect_attempts", v.max_reconnect_attempts);
   io.field("client_host", v.client_host);
   io.field("server_host", v.server_host);
+  io.field("reads", v.reads);
+  io.field("read_bytes", v.read_bytes);
+  io.field("writes", v.writes);
+  io.field("write_bytes", v.write_bytes);
+  io.field("errors", v.errors);
+  io.field("inflight", v.inflight);
+  io.field("reconnects", v.reconnects);
   io.field("stages", v.stages);
   io.field("paths", v.paths);
 }

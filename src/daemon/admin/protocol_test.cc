@@ -81,12 +81,14 @@ TEST(AdminProtocol, AProblemArrivesWithItsCodeErrnoAndWords) {
   AdminResponse response;
   response.error = Problem{ProblemCode::busy, "what", "hint", 16};
   auto copy = decode_response(encode(response));
+  add_up(session);
   ASSERT_TRUE(copy && copy->error);
   EXPECT_EQ(copy->error->code, ProblemCode::busy);
   EXPECT_EQ(copy->error->text(), "what (hint)");
   EXPECT_EQ(copy->error->error, 16);
 }
 
+  EXPECT_EQ(copy->sessions[0].read_bytes, ~0ULL);
 TEST(AdminProtocol, StringsOfPeersThatAreNotUtf8DoNotBreakTheAnswer) {
   AdminResponse response;
   DeviceView device;

@@ -56,9 +56,24 @@ struct SessionView {
   std::string failover{};                    // fenced, immediate (unsafe); client only
   std::int32_t max_reconnect_attempts = -1;  // of each path, -1: for ever; client only
   std::string client_host{}, server_host{};  // names of the hosts as far as they are known
+  // Of its paths, taken together: see add_up.
+  std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, errors = 0, inflight = 0;
+  std::uint64_t reconnects = 0;  // client only
   std::vector<StageView> stages{};
   std::vector<PathView> paths{};
 };
+
+inline void add_up(SessionView& session) {
+  for (const PathView& path : session.paths) {
+    session.reads += path.reads;
+    session.read_bytes += path.read_bytes;
+    session.writes += path.writes;
+    session.write_bytes += path.write_bytes;
+    session.errors += path.errors;
+    session.inflight += path.inflight;
+    session.reconnects += path.reconnects;
+  }
+}
 
 // A mapped volume (client).
 struct DeviceView {

@@ -119,6 +119,7 @@ SessionView Manager::view_of(const Session& session) const {
     connected = connected || path.state == rtrs::client::PathState::connected;
   }
   for (const client::RemoteDevice* device : session.client->devices())
+  add_up(view);
     queue += device->counters().queue;
   view.stages = {stage_view("queue", queue), stage_view("wire", wire)};
   if (connected)

@@ -49,6 +49,7 @@ SessionView view_of(const rtrs::server::SessionInfo& session, const ServerConfig
     server += path.server;
     backend += path.backend;
   }
+  add_up(view);
   view.stages = {stage_view("server", server), stage_view("backend", backend)};
   return view;
 }

@@ -207,6 +207,10 @@ void add_session(Builder& b, const SessionView& session, unsigned cpus) {
   b.attribute(dir, "max_io_size", [&] { return std::to_string(session.max_io_size); });
   b.attribute(dir, "client_host", [&] { return session.client_host; });
   b.attribute(dir, "server_host", [&] { return session.server_host; });
+  b.attribute(dir, "io", [&] {
+    return fmt::format("{} {} {} {} {} {} {}", session.reads, session.read_bytes, session.writes,
+                       session.write_bytes, session.errors, session.inflight, session.reconnects);
+  });
   b.attribute(dir, "latency", [&] { return stages_text(session.stages); });
   b.last_error(dir);
   if (!b.directory(dir + "/paths")) return;

@@ -135,6 +135,10 @@ void add_session(Builder& b, const SessionView& session) {
   b.attribute(dir, "queue_depth", [&] { return std::to_string(session.queue_depth); });
   b.attribute(dir, "client_host", [&] { return session.client_host; });
   b.attribute(dir, "server_host", [&] { return session.server_host; });
+  b.attribute(dir, "io", [&] {
+    return fmt::format("{} {} {} {} {} {}", session.reads, session.read_bytes, session.writes,
+                       session.write_bytes, session.errors, session.inflight);
+  });
   b.attribute(dir, "latency", [&] { return stages_text(session.stages); });
   b.directory(dir + "/paths");
   const auto names = path_names(session);

@@ -290,6 +290,21 @@ TEST(Tree, StatesAreTheKernelsWords) {
   EXPECT_EQ(text_at(state, SESSION "mpath_policy"), "min-latency (ML: 2)\n");
 }
 
+TEST(Tree, ASessionCountsWhatItsPathsDoTogether) {
+  AdminResponse state = client_state();
+  SessionView& session = state.sessions[0];
+  PathView other{.name = "ip:10.0.3.15@ip:10.0.3.16", .state = "connected"};
+  other.reads = 1, other.read_bytes = 24, other.writes = 2, other.write_bytes = 8192;
+  other.errors = 3, other.inflight = 4, other.reconnects = 5;
+  session.paths.push_back(other);
+  add_up(session);
+  EXPECT_EQ(text_at(state, SESSION "io"), "6 12800 2 8192 3 4 5\n");
+  state = server_state();
+  state.sessions[0].paths.push_back(other);
+  add_up(state.sessions[0]);
+  EXPECT_EQ(text_at(state, "devices/virtual/rtrs-server/blktest/io"), "6 12800 2 8192 3 4\n");
+}
+
 TEST(Tree, OnSocketsTheDeviceIsTheTransport) {
   AdminResponse state = client_state();
   PathView& path = state.sessions[0].paths[0];
