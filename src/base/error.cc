@@ -48,6 +48,8 @@ Entry entry(int value) {
       return {"the server's queue depth changed", ENOTCONN};
     case Errc::bad_geometry:
       return {"the server announced impossible sizes", EINVAL};
+    case Errc::no_answer:
+      return {"the server is there, but does not answer a request", ETIMEDOUT};
     case Errc::device_failed:
       return {"the device has failed", EIO};
     case Errc::flushed:

@@ -26,6 +26,7 @@ enum class Errc {
   queue_depth_changed,   // the server came back with another queue depth
   bad_geometry,          // the server announced impossible sizes
   device_failed,         // the device gave up: see the log for the cause
+  no_answer,             // a request lay with a living server for longer than it may
   flushed,               // posted work handed back because its connection closed
   read_only,             // write to a device opened read-only
   too_long,              // a name or message exceeds its limit

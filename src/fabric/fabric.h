@@ -161,6 +161,9 @@ class Connection {
   // undefined. Hiding a hidden window is a no-op; a closed connection's windows are hidden as they
   // are.
   virtual void hide(std::uint32_t window) = 0;
+  // Lets go of `local` before the peer has done with the window: from now on nobody touches it, and
+  // what the peer still writes under the key, until hide(), is thrown away.
+  virtual void forget(std::uint32_t window) = 0;
   // Whether the peer has written the whole of an exposed window, in order. True where the fabric
   // cannot tell.
   virtual bool filled(std::uint32_t /*window*/) const { return true; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace rnbd::sim_test {
 namespace {
@@ -65,6 +66,7 @@ void VolumeModel::write_succeeded(WriteId id, bool fua) {
     for (Candidate& candidate : blocks_[i]) {
       if (candidate.id == id || !superseded(candidate, write)) continue;
       candidate.strict = std::min(candidate.strict, tick_);
+      candidate.shown = 0;
       if (!powered) continue;
       candidate.lenient = std::min(candidate.lenient, tick_);
       if (fua) candidate.stable = false;
@@ -98,6 +100,10 @@ void VolumeModel::power_lost() {
   for (Block& block : blocks_) {
     for (Candidate& candidate : block) {
       candidate.lenient = candidate.stable ? kAlive : std::min(candidate.lenient, tick_);
+      // Somebody saw the later one, but its writer was not promised anything.
+      const WriteId shown = std::exchange(candidate.shown, 0);
+      if (shown != 0 && writes_[shown].fate != Fate::succeeded && candidate.stable)
+        candidate.strict = kAlive;
     }
   }
 }
@@ -183,6 +189,7 @@ void VolumeModel::observed(Block& block, WriteId id, const Moment& began) {
         write.crashes != crashes_) {
       continue;
     }
+    if (candidate.strict == kAlive && writes_[id].fate != Fate::succeeded) candidate.shown = id;
     candidate.strict = std::min(candidate.strict, tick_);
     candidate.lenient = std::min(candidate.lenient, tick_);
   }

@@ -78,6 +78,7 @@ class VolumeModel {
     std::uint64_t strict = kAlive;
     std::uint64_t lenient = kAlive;
     bool stable = true;  // may be found after a power cut
+    WriteId shown = 0;   // a read showed that this one was later; nobody was told that it succeeded
   };
   struct Stamp {
     std::uint64_t magic;

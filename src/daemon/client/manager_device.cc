@@ -65,6 +65,9 @@ Problem reopen_problem(AdminCommand command, const std::string& who, std::error_
     return {ProblemCode::unreachable, what + "no path to its server is up",
             "see 'rnbd list paths'; 'rnbd reconnect' tries them now", code};
   if (code == ENODEV) return {ProblemCode::not_found, what + "it is being unmapped", "", code};
+  if (code == EBUSY)
+    return {ProblemCode::busy, what + "its server has not done yet with requests of before",
+            "its storage does not answer; try again when it does", code};
   return {code_of_errno(code), what + error.message(), "see the server's log", code};
 }
 

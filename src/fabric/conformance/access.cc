@@ -282,6 +282,48 @@ TEST_P(Conformance, WhatComesAfterHidingDoesNotReachTheMemory) {
   EXPECT_EQ(target, first);
 }
 
+TEST_P(Conformance, WhatComesForAForgottenWindowGoesNowhere) {
+  Pair pair(harness());
+  const Bytes bytes = pattern(200'000);
+  Bytes target(bytes.size(), std::byte{0x11});
+  const Bytes before = target;
+  const RemoteSpan window = pair.server().expose(0, std::span(target));
+  const iovec part = vec(bytes);
+  pair.server().post_receives(2);
+  pair.server().forget(0);
+  ASSERT_EQ(pair.client().post(write_imm_work(one(part), window, 1)), std::error_code());
+  ASSERT_TRUE(run_until([&] { return pair.server().messages() == 1; }));
+  EXPECT_EQ(target, before);
+  EXPECT_TRUE((*pair.server()).filled(0));
+  pair.server().hide(0);
+  EXPECT_EQ(target, before);
+  // The window serves again.
+  const RemoteSpan next = pair.server().expose(0, std::span(target));
+  ASSERT_EQ(pair.client().post(write_imm_work(one(part), next, 2)), std::error_code());
+  ASSERT_TRUE(run_until([&] { return pair.server().messages() == 2; }));
+  pair.server().hide(0);
+  EXPECT_EQ(target, bytes);
+}
+
+TEST_P(Conformance, ForgettingAWindowThatIsBeingWrittenLetsGoAtOnce) {
+  Pair pair(harness());
+  const Bytes bytes(200'000, std::byte{0xff});
+  Bytes target(bytes.size());
+  const RemoteSpan window = pair.server().expose(0, std::span(target));
+  const iovec part = vec(bytes);
+  pair.server().post_receives(1);
+  for (int i = 0; i < 20; ++i)
+    ASSERT_EQ(pair.client().post(write_work(one(part), window)), std::error_code());
+  ASSERT_EQ(pair.client().post(write_imm_work(one(part), window, 1)), std::error_code());
+  run_until([&] { return target[0] != std::byte{0} || pair.server().messages() == 1; });
+  pair.server().forget(0);
+  std::ranges::fill(target, std::byte{0x11});
+  ASSERT_TRUE(run_until([&] { return pair.server().messages() == 1; }));
+  pair.server().hide(0);
+  EXPECT_TRUE(std::ranges::all_of(target, [](std::byte b) { return b == std::byte{0x11}; }));
+  EXPECT_EQ(pair.server().closed, 0);
+}
+
 TEST_P(Conformance, AnExposedWindowThatNobodyWroteToIsNotFilled) {
   Pair pair(harness());
   if (!harness().knows_what_is_filled()) GTEST_SKIP() << "this fabric cannot tell";

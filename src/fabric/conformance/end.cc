@@ -105,6 +105,11 @@ void End::hide(std::uint32_t window) {
   connection_->hide(window);
 }
 
+void End::forget(std::uint32_t window) {
+  const InsideCall inside;
+  connection_->forget(window);
+}
+
 void End::close(std::error_code reason, bool graceful) {
   const InsideCall inside;
   connection_->close(reason, graceful);

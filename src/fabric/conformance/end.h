@@ -58,6 +58,7 @@ class End final : public ConnectionHandler {
   RemoteSpan expose(std::uint32_t window, std::span<const iovec> local);
   RemoteSpan expose(std::uint32_t window, std::span<std::byte> local);
   void hide(std::uint32_t window);
+  void forget(std::uint32_t window);
   void close(std::error_code why = Errc::session_closed, bool graceful = false);
 
   std::size_t receives_of(ReceiveEvent::Kind kind) const;

@@ -133,6 +133,8 @@ Result<RemoteSpan> IwarpConnection::expose(std::uint32_t window, std::span<const
 
 void IwarpConnection::hide(std::uint32_t window) { keys_.hide(window); }
 
+void IwarpConnection::forget(std::uint32_t window) { keys_.forget(window); }
+
 void IwarpConnection::close(std::error_code why, bool graceful) {
   if (state_ == State::ended || state_ == State::closed) return;
   if (!graceful || state_ == State::dialing) return end(why);

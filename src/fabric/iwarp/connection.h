@@ -34,6 +34,7 @@ class IwarpConnection final : public Connection, private DialHandler, private Re
   std::error_code post_receive(std::span<std::byte> buffer, std::uint64_t cookie) override;
   Result<RemoteSpan> expose(std::uint32_t window, std::span<const iovec> local) override;
   void hide(std::uint32_t window) override;
+  void forget(std::uint32_t window) override;
   bool filled(std::uint32_t window) const override { return keys_.filled(window); }
   void close(std::error_code why, bool graceful) override;
   const Address& local_address() const override { return local_; }

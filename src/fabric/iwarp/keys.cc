@@ -8,6 +8,8 @@
 namespace rnbd::fabric::iwarp {
 namespace {
 
+constexpr std::size_t kWasteSize = 64 << 10;
+
 // The range check of every registration, subtracting so that nothing can overflow.
 KeyFault check_range(std::uint64_t base, std::uint64_t length, std::uint64_t offset,
                      std::uint64_t n) {
@@ -59,6 +61,19 @@ Result<RemoteSpan> Keys::expose(std::uint32_t window, std::span<const iovec> loc
 void Keys::hide(std::uint32_t window) {
   RNBD_ASSERT(window < windows_.size());
   windows_[window].exposed = false;
+}
+
+void Keys::forget(std::uint32_t window) {
+  RNBD_ASSERT(window < windows_.size());
+  Window& w = windows_[window];
+  RNBD_ASSERT(w.exposed);
+  waste_.resize(kWasteSize);
+  w.parts.clear();
+  for (std::uint64_t left = w.length; left > 0;) {
+    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(left, waste_.size()));
+    w.parts.push_back({waste_.data(), size});
+    left -= size;
+  }
 }
 
 const Keys::Window* Keys::find_window(std::uint32_t stag) const {

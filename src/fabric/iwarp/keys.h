@@ -24,6 +24,7 @@ class Keys {
   // EINVAL for a range too long to describe, EBUSY when exposed already.
   Result<RemoteSpan> expose(std::uint32_t window, std::span<const iovec> local);
   void hide(std::uint32_t window);
+  void forget(std::uint32_t window);  // an exposed one
 
   // Whether the peer may write `n` > 0 bytes at `offset` now; if so `target` is set there.
   KeyFault resolve(std::uint32_t stag, std::uint64_t offset, std::uint64_t n, Cursor& target) const;
@@ -54,7 +55,8 @@ class Keys {
   const IwarpDomain& domain_;
   Random& random_;
   std::vector<Window> windows_;
-  std::uint32_t stride_;  // power of two, at least the number of windows
+  std::vector<std::byte> waste_;  // where bytes for forgotten windows go
+  std::uint32_t stride_;          // power of two, at least the number of windows
 };
 
 }  // namespace rnbd::fabric::iwarp

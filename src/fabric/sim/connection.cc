@@ -104,6 +104,12 @@ void SimConnection::hide(std::uint32_t window) {
   windows_.hide(window);
 }
 
+void SimConnection::forget(std::uint32_t window) {
+  RNBD_ASSERT(sim_loop().on_this_thread());
+  RNBD_ASSERT(windows_.exposed(window));
+  windows_.forget(window);
+}
+
 Result<RemoteSpan> SimConnection::open_gate(Memory& memory, std::size_t chunk,
                                             std::uint64_t cookie) {
   auto& chunks = static_cast<SimMemory&>(memory);

@@ -29,6 +29,7 @@ class SimConnection final : public Connection {
   std::error_code post_receive(std::span<std::byte> buffer, std::uint64_t cookie) override;
   Result<RemoteSpan> expose(std::uint32_t window, std::span<const iovec> local) override;
   void hide(std::uint32_t window) override;
+  void forget(std::uint32_t window) override;
   Result<RemoteSpan> open_gate(Memory& memory, std::size_t chunk, std::uint64_t cookie) override;
   std::error_code shut_gate(Memory& memory, std::size_t chunk, std::uint64_t cookie) override;
   void close(std::error_code why, bool graceful) override;

@@ -88,6 +88,7 @@ class SimWindows {
   bool exposed(std::uint32_t window) const { return windows_[window].key != 0; }
   std::size_t count() const { return windows_.size(); }
   void hide(std::uint32_t window) { windows_[window].key = 0; }
+  void forget(std::uint32_t window) { windows_[window].local.clear(); }
   bool invalidate(std::uint32_t key);  // false: no such key
   // False where the peer has no right to write there; then nothing was written.
   bool write(std::uint32_t key, std::uint64_t address, std::span<const std::byte> bytes);
@@ -97,7 +98,7 @@ class SimWindows {
     std::uint32_t key = 0;  // 0: hidden
     std::uint64_t base = 0;
     std::uint64_t length = 0;
-    std::vector<iovec> local;
+    std::vector<iovec> local;  // empty: forgotten
   };
   Window* find(std::uint32_t key);
   World& world_;

@@ -282,6 +282,11 @@ void VerbsConnection::hide(std::uint32_t window) {
   add_own(invalidate, slice);
 }
 
+// The peer writes to a slice of ours; what it brings is no longer copied.
+void VerbsConnection::forget(std::uint32_t window) {
+  if (auto* const exposed = windows_.find(window)) exposed->parts.clear();
+}
+
 // Goes with what is posted next, in order. Its sequence number, and one.
 std::uint64_t VerbsConnection::add_own(const ibv_send_wr& request, const Slice& slice) {
   if (chain_.room() == 0) ring();

@@ -34,8 +34,14 @@ void ClientLane::ready(RemoteQueue& queue) {
 
 void ClientLane::give_back(IoContext& context) {
   --under_way_;
+  context.queue = nullptr;
   free_.push_front(context);  // warm memory first
   if (under_way_ == 0 && detached_) std::exchange(detached_, nullptr)();
+}
+
+void ClientLane::give_up(IoContext& context, std::function<void()> settled) {
+  if (lane_ == nullptr) return settled();  // the session has ended, and with it every message
+  lane_->give_up(context, std::move(settled));
 }
 
 // One message of each queue in turn, while there are messages and something to say.

@@ -18,7 +18,7 @@ class RemoteQueue;
 struct IoContext : rtrs::client::Request {
   static constexpr std::size_t kSegments = 128;
 
-  RemoteQueue* queue = nullptr;
+  RemoteQueue* queue = nullptr;  // none: not under way
   block::Request* parent = nullptr;
   std::uint32_t generation = 0;  // of the open whose device id the message carries
   wire::layout::Io io;
@@ -43,6 +43,15 @@ class ClientLane {
   void submit(IoContext& context) { lane_->submit(context); }
   void give_back(IoContext& context);
   void pump();
+  // The messages that are with the session, or wait there to be sent.
+  template <class F>
+  void each_under_way(F&& f) {
+    for (std::uint32_t i = 0; i < capacity_; ++i) {
+      if (contexts_[i].queue != nullptr) f(contexts_[i]);
+    }
+  }
+  // `settled` when the server can no longer act on it; it is done before, as of unknown fate.
+  void give_up(IoContext& context, std::function<void()> settled);
 
  private:
   Loop& loop_;

@@ -14,6 +14,9 @@ constexpr Duration kRetryDelayMax = std::chrono::seconds(5);
 constexpr Duration kOpenPatience = std::chrono::seconds(30);  // a server may have to wake a disk
 // Twice the time a frame may live in the network, after a path died beside others that live on.
 constexpr Duration kFenceDelay = std::chrono::seconds(1);
+// How often a device that may fail looks for requests that hang.
+constexpr Duration kLookMin = std::chrono::milliseconds(5);
+constexpr Duration kLookMax = std::chrono::seconds(5);
 
 std::string display_name(const DeviceHost& host, const DeviceOptions& options) {
   return options.path + "@" + host.session_options().name;
@@ -34,7 +37,7 @@ RemoteDeviceImpl::RemoteDeviceImpl(DeviceHost& host, std::uint64_t serial, Devic
       patience_timer_(Timer::of<&RemoteDeviceImpl::on_patience_over>(host.home(), this)) {
   if (host.session_options().resume && options_.mode != AccessMode::ro) flushes_.inherit();
   for (const auto& lane : host_.lanes()) {
-    auto part = std::make_unique<LaneDevice>();
+    auto part = std::make_shared<LaneDevice>();
     part->lane = lane.get();
     part->flushes = &flushes_;
     flushes_.watch(part->counters.changes);
@@ -116,10 +119,13 @@ void RemoteDeviceImpl::move_to(DeviceState next) {
   arm_hold();
 }
 
+// What is lost is held for so long; and a request may lie for so long with a server that lives.
 void RemoteDeviceImpl::arm_hold() {
   hold_timer_.disarm();
-  if (state_ == DeviceState::closed && hold_timeout_ > Duration{0})
-    hold_timer_.arm_at(lost_at_ + hold_timeout_);
+  if (hold_timeout_ == Duration{0}) return;
+  if (state_ == DeviceState::closed) hold_timer_.arm_at(lost_at_ + hold_timeout_);
+  if (state_ == DeviceState::open)
+    hold_timer_.arm_after(std::clamp(hold_timeout_ / 4, kLookMin, kLookMax));
 }
 
 void RemoteDeviceImpl::set_hold_timeout(Duration timeout) {
@@ -234,7 +240,23 @@ void RemoteDeviceImpl::fail(std::error_code why) {
 }
 
 void RemoteDeviceImpl::on_hold_expired() {
+  if (state_ == DeviceState::open) return look_for_hung();
   fail(last_error_ ? last_error_ : make_error_code(Errc::device_failed));
+}
+
+void RemoteDeviceImpl::look_for_hung() {
+  if (sums().inflight == 0) return arm_hold();
+  const TimePoint then = host_.home().now() - hold_timeout_;
+  auto hung = std::make_shared<std::atomic<bool>>(false);  // shared by the calls on their way
+  tell_lanes(
+      [then, hung](LaneDevice& part) {
+        if (part.waits_since(then)) *hung = true;
+      },
+      [&host = host_, serial = serial_, hung] {
+        RemoteDeviceImpl* self = host.find_device(serial);
+        if (self == nullptr || self->state_ != DeviceState::open) return;
+        *hung ? self->fail(Errc::no_answer) : self->arm_hold();
+      });
 }
 
 // ---- opening ----
@@ -414,8 +436,8 @@ void RemoteDeviceImpl::on_patience_over() {
   if (state_ == DeviceState::unmapped) return leave();
   tell_lookers(from_errno(ETIMEDOUT));
   if (reviving_ && state_ == DeviceState::closed) return fail(from_errno(ETIMEDOUT));
-  reviving_ = false;
-  tell_awaiting(from_errno(ETIMEDOUT));
+  // Reviving still: the server has not done with what was failed.
+  tell_awaiting(from_errno(std::exchange(reviving_, false) ? EBUSY : ETIMEDOUT));
 }
 
 // The lanes are told last; when they have answered nobody knows this device any more.

@@ -92,6 +92,7 @@ class RemoteDeviceImpl final : public RemoteDevice {
   void on_retry();
   void on_hold_expired();
   void arm_hold();
+  void look_for_hung();
   bool writes_lost(std::uint64_t cache_identity) const;
   void on_patience_over();
   void unmap_next();
@@ -150,8 +151,9 @@ class RemoteDeviceImpl final : public RemoteDevice {
   std::vector<Done> awaiting_;  // the end of an OPEN
   bool reviving_ = false;       // failed, and getting another chance
 
-  std::vector<std::unique_ptr<LaneDevice>> lanes_;  // each its loop's
-  DeviceCounters counted_before_;                   // the last reset
+  // Each its loop's. Messages that were given up may outlive the device.
+  std::vector<std::shared_ptr<LaneDevice>> lanes_;
+  DeviceCounters counted_before_;  // the last reset
   Timer hold_timer_;
   Timer retry_timer_;
   Timer patience_timer_;  // first OPEN, CLOSE

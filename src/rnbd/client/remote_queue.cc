@@ -98,10 +98,26 @@ void LaneDevice::shut() {
 
 void LaneDevice::fail() {
   gate = Gate::failed;
+  lane->each_under_way([this](IoContext& context) {
+    if (!context.queue->serves(*this)) return;
+    ++out;
+    lane->give_up(context, [self = shared_from_this()] { self->message_back(); });
+  });
   const auto all = queues;  // a completion may destroy its queue
   for (RemoteQueue* queue : all) {
     if (std::find(queues.begin(), queues.end(), queue) != queues.end()) queue->gate_changed();
   }
+}
+
+bool LaneDevice::waits_since(TimePoint then) {
+  bool found =
+      std::ranges::any_of(queues, [then](auto* queue) { return queue->waits_since(then); });
+  lane->each_under_way([&](const IoContext& context) {
+    if (!context.queue->serves(*this)) return;
+    const bool sent = context.posted != TimePoint{};
+    found |= sent ? context.posted < then : RemoteQueue::unsent_since(*context.parent, then);
+  });
+  return found;
 }
 
 void LaneDevice::revive() {
@@ -145,6 +161,17 @@ void RemoteQueue::gate_changed() {
     if (!request.result) request.result = make_error_code(Errc::device_failed);
     if (progress(request).messages == 0) complete_later(request, request.result);
   }
+}
+
+bool RemoteQueue::unsent_since(block::Request& request, TimePoint then) {
+  const Progress& at = progress(request);
+  return at.posted == TimePoint{} && at.submitted < then;
+}
+
+bool RemoteQueue::waits_since(TimePoint then) {
+  bool found = false;
+  waiting_.for_each([&](block::Request& each) { found |= unsent_since(each, then); });
+  return found;
 }
 
 // ---- submission ----

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "block/device.h"
@@ -25,7 +26,7 @@ struct alignas(64) LaneCounters {
 
 // One device as one loop sees it. The home loop tells by message; the counters it reads as they
 // are.
-struct LaneDevice {
+struct LaneDevice : std::enable_shared_from_this<LaneDevice> {
   enum class Gate : std::uint8_t { shut, open, failed };
 
   ClientLane* lane = nullptr;
@@ -39,7 +40,7 @@ struct LaneDevice {
   // device any more. Nothing is sent until the next open. Called once per generation.
   std::function<void(std::uint32_t generation)> lost;
   LaneCounters counters;
-  std::uint32_t out = 0;  // messages under way
+  std::uint32_t out = 0;  // messages under way, or given up and the server may still act on them
   bool unknown = false;   // the fate of a message of this generation is unknown
   std::vector<std::function<void()>> dry;
 
@@ -50,7 +51,11 @@ struct LaneDevice {
   // The volume has another size.
   void resized(std::uint32_t of_generation, const VolumeLimits& new_limits);
   void shut();
+  // Nothing is waited for any more: what is under way is given up.
   void fail();
+  // Was a message first sent before `then` and has no answer, or a request submitted before it and
+  // nothing of it sent?
+  bool waits_since(TimePoint then);
   void revive();  // after a failure, when nothing of before is left
 };
 
@@ -61,12 +66,15 @@ class RemoteQueue final : public block::Queue, public ListNode {
 
   void submit(block::Request& request) override;
 
+  bool serves(const LaneDevice& device) const { return &device_ == &device; }
   // For the lane: something waits that may be sent now.
   bool has_work() const;
   // Fills `context` with the next message and sends it; false when it was not needed.
   bool send_next(IoContext& context);
   // For LaneDevice: the gate moved.
   void gate_changed();
+  bool waits_since(TimePoint then);
+  static bool unsent_since(block::Request& request, TimePoint then);  // submitted before it
 
  private:
   // Lives in Request::driver.

@@ -205,8 +205,13 @@ void Channel::on_done(std::uint64_t cookie, std::error_code error) {
     on_heartbeat_sent();
   } else if (cookie != kInfoSentCookie) {
     const auto permit = static_cast<std::uint32_t>(cookie - 1);
-    entries_[permit].sent = true;
-    if (entries_[permit].answered) finish(permit);
+    Entry& entry = entries_[permit];
+    entry.sent = true;
+    if (entry.answered) {
+      finish(permit);
+    } else if (entry.request != nullptr && entry.request->heir != nullptr && !error) {
+      give_up(*entry.request);
+    }
   }
   if (error) fail(error);
 }

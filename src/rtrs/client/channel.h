@@ -70,6 +70,9 @@ class Channel final : private fabric::ConnectionHandler {
 
   // Data path. An error: nothing was sent and the request is still the caller's.
   std::error_code send(Request& request, std::uint32_t permit);
+  // False: it is not here. Else its heir takes its place and it is given back, as soon as the
+  // fabric has no use for its memory any more.
+  bool give_up(Request& request);
   // Stands for its path, whichever attempt of it.
   const void* path() const { return &health_; }
   std::uint64_t inflight() const { return counters_.inflight.get(); }

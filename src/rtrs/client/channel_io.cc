@@ -71,6 +71,17 @@ void Channel::posted(Request& request, std::uint32_t permit, bool exposed) {
   request.lost_on = nullptr;
 }
 
+bool Channel::give_up(Request& request) {
+  const std::uint32_t permit = request.permit - permits_.first;  // wraps for ids below ours
+  if (permit >= entries_.size() || entries_[permit].request != &request) return false;
+  Entry& entry = entries_[permit];
+  if (!entry.sent) return true;
+  if (entry.exposed) connection_->forget(permit);
+  entry.request = std::exchange(request.heir, nullptr);
+  lane_.give_back(request);
+  return true;
+}
+
 std::error_code Channel::send_control(Request& request, std::uint32_t permit) {
   RNBD_ASSERT(request.message.size() <= kSlotSize);
   std::byte* const slot = slots_.data() + std::size_t{permit} * kSlotSize;

@@ -35,6 +35,18 @@ struct Loan final : Request {
   LaneImpl& borrower;
 };
 
+// What is left of a request that was given up.
+struct Heir final : Request {
+  explicit Heir(std::function<void()> call) : settled(std::move(call)) {
+    heir = this;
+    done = [](Request& request, std::error_code) {
+      const std::unique_ptr<Heir> owned(static_cast<Heir*>(&request));
+      owned->settled();
+    };
+  }
+  std::function<void()> settled;
+};
+
 }  // namespace
 
 LaneImpl::LaneImpl(fabric::Fabric& fabric, std::uint16_t cid, PathPolicy policy, Failover failover)
@@ -64,6 +76,7 @@ void LaneImpl::close(std::function<void()> done) {
   closed_ = true;
   give_back_waiting();
   give_back_held();
+  for (Limbo& left : limbo_) settle(left);
   refused_task_.unlink();
   run_refused();
   if (lent_ == 0) return done();
@@ -73,6 +86,7 @@ void LaneImpl::close(std::function<void()> done) {
 void LaneImpl::submit(Request& request) {
   request.posted = {};
   request.lost_on = nullptr;
+  request.heir = nullptr;
   if (closed_) return refuse(request, kClosed);
   if (channels_.empty()) return refuse(request, kNotConnected);
   if (!fits(request)) return refuse(request, kTooLong);
@@ -96,7 +110,7 @@ void LaneImpl::borrow(Request& request) {
 
 void LaneImpl::on_returned(Request& request, std::error_code error) {
   --lent_;
-  request.done(request, error);
+  finish(request, error);
   if (lent_ == 0 && closed_call_) std::exchange(closed_call_, nullptr)();
 }
 
@@ -153,11 +167,52 @@ Channel& LaneImpl::choose() {
   });
 }
 
+// ---- Requests that are not waited for any longer ----
+
+void LaneImpl::give_up(Request& request, std::function<void()> settled) {
+  const auto is_in = [&request](IntrusiveList<Request>& list) {
+    bool found = false;
+    list.for_each([&](Request& each) { found |= &each == &request; });
+    return found;
+  };
+  if (is_in(refused_)) return settled();  // done is on its way
+  if (is_in(waiting_)) {
+    request.unlink();
+    refuse(request, kNotConnected);
+    return settled();
+  }
+  request.heir = new Heir(std::move(settled));
+  for (Limbo& left : limbo_) {
+    if (!is_in(left.writes)) continue;
+    request.unlink();
+    left.heirs.push_back(*std::exchange(request.heir, nullptr));
+    return refuse(request, kLost);
+  }
+  for (Channel* channel : channels_) {
+    if (channel->give_up(request)) return;
+  }
+  // With the lender, or on a connection that is ending.
+}
+
+void LaneImpl::settle(Limbo& left) {
+  while (!left.heirs.empty()) {
+    Request& heir = left.heirs.pop_front();
+    heir.done(heir, {});
+  }
+}
+
 // ---- Answers, and paths lost before them ----
+
+// With its heir, which it still has if its memory could not be let go of before.
+void LaneImpl::finish(Request& request, std::error_code error) {
+  Request* const heir = request.heir != &request ? request.heir : nullptr;
+  request.done(request, error);
+  if (heir != nullptr) heir->done(*heir, error);
+}
 
 void LaneImpl::complete(Request& request, std::uint32_t permit, std::error_code error) {
   free_.push_back(permit);
-  request.done(request, error);
+  finish(request, error);
   start_waiting();
 }
 
@@ -172,6 +227,13 @@ LaneImpl::Limbo& LaneImpl::limbo(LossId loss) {
 
 void LaneImpl::lose(LossId loss, Request& request, std::uint32_t permit) {
   const bool read = request.direction == Direction::read && !request.changes;
+  if (request.heir != nullptr && !closed_) {
+    Limbo& left = limbo(loss);
+    left.permits.push_back(permit);
+    left.heirs.push_back(*request.heir);
+    if (request.heir != &request) request.done(request, Errc::path_lost);
+    return;
+  }
   if (failover_ == Failover::immediate && !request.control && !closed_ && !channels_.empty())
     return start_with(request, permit);
   if (broken(Rule::r11)) {
@@ -181,7 +243,7 @@ void LaneImpl::lose(LossId loss, Request& request, std::uint32_t permit) {
   }
   Limbo& left = limbo(loss);
   left.permits.push_back(permit);
-  if (closed_) return request.done(request, Errc::session_closed);
+  if (closed_) return finish(request, Errc::session_closed);
   if (request.control || channels_.empty() || (!read && !holds_writes_)) {
     request.done(request, Errc::path_lost);
   } else if (read) {
@@ -196,6 +258,7 @@ void LaneImpl::fenced(LossId loss) {
   if (found == limbo_.end()) return;
   free_.insert(free_.end(), found->permits.begin(), found->permits.end());
   waiting_.splice_back(found->writes);
+  settle(*found);
   limbo_.erase(found);
   channels_.empty() ? give_back_waiting() : start_waiting();
 }

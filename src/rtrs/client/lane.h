@@ -31,6 +31,7 @@ class LaneImpl final : public Lane {
   std::uint32_t permits() const override { return permits_.count; }
   bool connected() const override { return !channels_.empty(); }
   void submit(Request& request) override;
+  void give_up(Request& request, std::function<void()> settled) override;
 
   fabric::Fabric& fabric() { return fabric_; }  // any thread
   std::uint16_t cid() const { return cid_; }    // any thread
@@ -56,6 +57,8 @@ class LaneImpl final : public Lane {
   void complete(Request& request, std::uint32_t permit, std::error_code error);
   // The same, but nobody knows whether the server acted or still will.
   void lose(LossId loss, Request& request, std::uint32_t permit);
+  // The same, for a request whose place its heir has taken.
+  void give_back(Request& request) { refuse(request, kLost); }
   void start_waiting();  // after a channel's last lose(), too
   // Nothing of that connection can take effect any more.
   void fenced(LossId loss);
@@ -71,11 +74,14 @@ class LaneImpl final : public Lane {
     const LossId loss;
     std::vector<std::uint32_t> permits;  // not to be used before the fence (safety rule R11)
     IntrusiveList<Request> writes;       // held; sent again after it
+    IntrusiveList<Request> heirs;        // of requests that were given up
   };
   enum Refusal : std::uint32_t { kTooLong, kNotConnected, kLost, kClosed, kFailed };
+  static void finish(Request& request, std::error_code error);
   void start(Request& request);
   void start_with(Request& request, std::uint32_t permit);
   Limbo& limbo(LossId loss);
+  static void settle(Limbo& left);
   std::optional<std::uint32_t> any_permit();
   void give_back_held();
   void borrow(Request& request);

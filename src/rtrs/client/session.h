@@ -50,6 +50,7 @@ struct Request : ListNode {
   // The lane's.
   std::uint32_t permit = 0;
   std::uint32_t state = 0;
+  Request* heir = nullptr;        // takes its place when it is given up; an heir's is itself
   const void* lost_on = nullptr;  // the path that was lost with it, until it is sent again
 };
 
@@ -64,6 +65,11 @@ class Lane {
   virtual bool connected() const = 0;
   // Takes the request until done; waits in order for a permit. Never calls done from inside.
   virtual void submit(Request& request) = 0;
+  // Ends a request that was submitted and is not done, without its answer: done comes, not from
+  // inside, with Errc::path_lost if it was sent, else with ENOTCONN. Its permit rests until the
+  // answer. `settled` is called once, on this loop and maybe from inside, when the server can no
+  // longer act on it. What another lane sends for this one is waited for all the same.
+  virtual void give_up(Request& request, std::function<void()> settled) = 0;
 };
 
 enum class PathState : std::uint8_t {
