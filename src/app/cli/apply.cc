@@ -139,13 +139,16 @@ ExitStatus run_apply(const Command& command) {
   const Words words = words_of(command);
   if (command.prune && !words.names.empty())
     return daemon::usage_problem("--prune is about the whole table", "leave the names out");
+  if (command.prune && command.unmap)
+    return daemon::usage_problem("--prune and --unmap exclude each other", "say one of them");
   auto table = daemon::load_rnbdtab(words.file, words.named || command.prune, cpus());
   if (!table) return tl::unexpected(table.error());
   auto daemons = Daemons::of(command);
   if (!daemons) return tl::unexpected(daemons.error());
   auto now = what_is_mapped(command, *daemons);
   if (!now) return tl::unexpected(now.error());
-  PlanOptions options{words.names, command.prune, command.force, daemon::host_name()};
+  PlanOptions options{words.names, command.prune, command.unmap, command.force,
+                      daemon::host_name()};
   auto steps = plan(*table, *now, options);
   if (!steps) return tl::unexpected(steps.error());
   Report report(command);

@@ -274,6 +274,8 @@ class Parser {
         return set(command_.once);
       case Option::prune:
         return set(command_.prune);
+      case Option::unmap:
+        return set(command_.unmap);
       case Option::batch:
         return set(command_.batch);
       case Option::keep:

@@ -33,6 +33,7 @@ struct Command {
   bool once = false;
   bool wait = false;
   bool prune = false;
+  bool unmap = false;  // apply: the other way round
   bool batch = false;
   bool keep = false;        // demo: leave its directory
   std::uint64_t count = 0;  // top, events: so many and no more; 0: until interrupted

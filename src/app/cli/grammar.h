@@ -82,6 +82,7 @@ enum class Option {
   once,
   frontend,
   prune,
+  unmap,
   count,
   interval,
   batch,

@@ -206,19 +206,21 @@ examples
   rnbd doctor
   rnbd doctor 10.0.0.1 -o json
 )"},
-    {"apply", R"(rnbd apply [FILE] [NAME...] [--prune] [-n] [--wait] [--timeout=TIME]
-rnbd diff  [FILE] [NAME...] [--prune]
+    {"apply", R"(rnbd apply [FILE] [NAME...] [--prune|--unmap] [-n] [--wait] [--timeout=TIME]
+rnbd diff  [FILE] [NAME...] [--prune|--unmap]
 
 FILE is /etc/rnbd/rnbdtab (RNBD_TAB) unless it is named; with NAMEs only these entries, also those with noauto.
 What is missing is mapped; paths, hold, policy and max_reconnect_attempts are changed while in use; another
 access mode needs the volume mapped anew, which is only done with --force. --prune: what is not listed is
-unmapped, and paths that no line has are removed; a volume in use stays, unless --force. -n and 'diff' say what
+unmapped, and paths that no line has are removed; a volume in use stays, unless --force. --unmap: what is listed,
+or named, is unmapped instead; what is in use stays, and its users are named. -n and 'diff' say what
 would be done; diff ends with 1 when that is anything.
 
 examples
   rnbd diff
   rnbd apply
   rnbd apply ./rnbdtab --prune -n
+  rnbd apply db --unmap
 )"},
     {"ping", R"(Exit status 0 when the daemon answers.
 

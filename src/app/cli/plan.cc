@@ -88,7 +88,7 @@ class Planner {
 
   std::vector<Step> make() {
     for (const RnbdtabEntry& entry : table_.entries)
-      if (wanted(entry)) add_entry(entry);
+      if (wanted(entry)) options_.unmap ? take_away(entry) : add_entry(entry);
     if (options_.prune) {
       for (const SessionView& session : now_.sessions) prune_paths(session);
       for (const DeviceView& device : now_.devices) prune_device(device);
@@ -161,6 +161,18 @@ class Planner {
           frontend ? fmt::format("is {}, should be {}", device->access_mode, map.access_mode)
                    : fmt::format("appears by {}, should by {}", device->frontend, map.frontend));
     change(entry, map, *device);
+  }
+
+  // As it was added: not what is only mapped by its name. The daemon refuses what is in use, and
+  // names the users.
+  void take_away(const RnbdtabEntry& entry) {
+    const DeviceView* device = device_of(map_of(entry));
+    if (device == nullptr || (entry.noauto && !named(entry))) return;
+    Step step{Step::Action::unmap, entry.name,
+              fmt::format("unmap {} ({})", device->name, printable(device->volume))};
+    step.requests.push_back(
+        {.command = AdminCommand::unmap, .target = device->name, .force = options_.force});
+    steps_.push_back(std::move(step));
   }
 
   void map_anew(const RnbdtabEntry& entry, const MapRequest& map, const DeviceView& device,

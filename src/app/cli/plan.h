@@ -25,6 +25,7 @@ const char* action_name(Step::Action action);
 struct PlanOptions {
   std::vector<std::string> names{};  // only these entries; empty: all without noauto
   bool prune = false;                // what is not listed goes
+  bool unmap = false;                // what is listed goes
   bool force = false;                // also when it is in use, or has to be mapped anew
   std::string host{};                // our name, for sessions without one
 };

@@ -116,6 +116,26 @@ TEST(Plan, PruningTakesWhatIsNotListedButNeverWhatIsInUse) {
   EXPECT_TRUE(planned("", now, {.prune = true, .force = true})[0].requests[0].force);
 }
 
+TEST(Plan, UnmappingTakesAwayWhatMappingWouldAdd) {
+  const AdminResponse now = mapped("db");
+  const std::string line(kDb);
+  const auto steps = planned(line + " nofail", now, {.unmap = true});
+  ASSERT_EQ(steps.size(), 1U);
+  EXPECT_EQ(steps[0].action, Action::unmap);
+  EXPECT_FALSE(steps[0].nofail);  // that it is busy is one all the same
+  EXPECT_EQ(steps[0].requests[0].target, "rnbd0");
+  EXPECT_FALSE(steps[0].requests[0].force);
+  EXPECT_TRUE(planned(line, AdminResponse{}, {.unmap = true}).empty());
+  EXPECT_TRUE(planned("", now, {.unmap = true}).empty());
+}
+
+TEST(Plan, UnmappingLeavesNoautoUnlessItIsNamed) {
+  const AdminResponse now = mapped("db");
+  const std::string line = std::string(kDb) + " noauto";
+  EXPECT_TRUE(planned(line, now, {.unmap = true}).empty());
+  EXPECT_EQ(planned(line, now, {.names = {"db"}, .unmap = true}).size(), 1U);
+}
+
 TEST(Plan, PruningKeepsNoautoAndRemovesOnlyPathsOfListedSessions) {
   AdminResponse now = mapped("db");
   now.sessions[0].paths.push_back(
