@@ -1,5 +1,6 @@
 #include "base/device_links.h"
 
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -56,11 +57,11 @@ Result<std::string> make_name_link(const std::string& directory, const std::stri
                                    const std::string& ours, const std::string& session,
                                    const std::string& volume) {
   const std::string base = directory + "/rnbd";
-  const std::string folder = base + "/" + file_name(session);
+  const std::string folder = base + "/" + link_name(session);
   for (const std::string& made : {base, folder}) {
     if (::mkdir(made.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno(errno);
   }
-  std::string link = folder + "/" + file_name(volume);
+  std::string link = folder + "/" + link_name(volume);
   if (const auto error = link_to(target, link, ours)) return fail(error);
   return link;
 }
@@ -73,6 +74,29 @@ std::string file_name(std::string_view volume_path) {
   std::string name(volume_path);
   std::replace(name.begin(), name.end(), '/', '!');
   return name;
+}
+
+std::size_t partition_suffix(std::string_view name) {
+  constexpr std::string_view kPart = "-part";
+  const std::size_t digits = name.find_last_not_of("0123456789") + 1;
+  const bool is_one = digits != name.size() && name.substr(0, digits).ends_with(kPart);
+  return is_one ? digits - kPart.size() : std::string_view::npos;
+}
+
+std::string udev_escape(char byte) {
+  return fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
+}
+
+std::string link_name(std::string_view name) {
+  std::string link;
+  const std::size_t part = partition_suffix(name);
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    if (name[i] == '!' || name[i] == '\\' || i == part)
+      link += udev_escape(name[i]);
+    else
+      link += name[i] == '/' ? '!' : name[i];
+  }
+  return link;
 }
 
 bool node_in_use(const std::string& node) {

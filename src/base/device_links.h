@@ -1,7 +1,7 @@
 #pragma once
 // The names a volume's block device goes by, whatever driver made it:
 //   /dev/rnbd<N>                     N the number asked for, else the lowest free
-//   /dev/rnbd/<session>/<volume>     '/' in either name becomes '!', as in sysfs
+//   /dev/rnbd/<session>/<volume>     see link_name()
 // Nodes are told by their name: "loop3", "ublkb0". Touches directories and sysfs only; any thread.
 
 #include <string>
@@ -13,6 +13,15 @@ namespace rnbd {
 
 // A volume's path as one file name: '/' becomes '!', as sysfs does with device names.
 std::string file_name(std::string_view volume_path);
+
+// The same as the name of a link, which no other name shares: what '!' would be taken for, and what
+// would be taken for a partition ("-part1" at the end), is written as udev writes it ("\x21",
+// "\x2dpart1").
+std::string link_name(std::string_view name);
+// Where "-part1" and the like begins at the end of a name; npos.
+std::size_t partition_suffix(std::string_view name);
+// "\x2f": a byte in a link's name as udev has it.
+std::string udev_escape(char byte);
 
 struct DeviceLinks {
   std::string number_link;

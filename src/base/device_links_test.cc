@@ -28,6 +28,17 @@ TEST(DeviceLinks, TakeTheLowestFreeNumberAndOnlyRemoveTheirOwn) {
   std::filesystem::remove_all(directory);
 }
 
+TEST(LinkName, IsOfOneVolumeOnly) {
+  EXPECT_EQ(link_name("/dev/ram0"), "!dev!ram0");
+  EXPECT_EQ(link_name("a!b"), "a\\x21b");
+  EXPECT_EQ(link_name("a\\x21b"), "a\\x5cx21b");
+  EXPECT_EQ(link_name("vm-100-disk-0"), "vm-100-disk-0");
+  EXPECT_EQ(link_name("vol-part1"), "vol\\x2dpart1");  // not the first partition of vol
+  EXPECT_EQ(link_name("vol-part"), "vol-part");
+  EXPECT_EQ(link_name("part1"), "part1");
+  EXPECT_EQ(link_name("12"), "12");
+}
+
 TEST(DeviceLinks, MayBeApartFromTheDevicesAndAskForANumber) {
   char pattern[] = "/tmp/rnbd-links-test-XXXXXX";
   const std::string directory = ::mkdtemp(pattern);

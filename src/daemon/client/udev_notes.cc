@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string_view>
 #include <vector>
 
+#include "base/device_links.h"
 #include "base/log.h"
 #include "base/unique_fd.h"
 #include "daemon/admin/runtime.h"
@@ -21,15 +23,33 @@ namespace stdfs = std::filesystem;
 constexpr const char* kDirectory = "/run/rnbd/udev";
 constexpr const char* kUdevIsHere = "/run/udev/control";
 
-// As udev has it in names of links: everything else becomes '_'.
-std::string plain(std::string_view name) {
+// As udev has it in names of links, "\x2f" for what it would not have there, so that different
+// names stay different. `hyphen`: is one kept?
+std::string escaped(std::string_view name, bool hyphen) {
+  constexpr std::string_view kKept =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789#+-.:=@_";
+  const bool directory = name == "." || name == "..";
   std::string out;
-  for (char c : name) {
-    const bool kept = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                      std::string_view("#+-.:=@_").find(c) != std::string_view::npos;
-    out += kept ? c : '_';
+  for (const char c : name) {
+    const bool kept = !directory && kKept.find(c) != std::string_view::npos && (hyphen || c != '-');
+    out += kept ? std::string(1, c) : udev_escape(c);
   }
-  return out == "." || out == ".." ? "_" : out;
+  return out;
+}
+
+// What partitions are called is left to them.
+std::string link_of(std::string_view volume) {
+  const std::size_t part = std::min(partition_suffix(volume), volume.size());
+  return escaped(volume.substr(0, part), true) + escaped(volume.substr(part), false);
+}
+
+// Slashes in front say nothing to a server. The last '-' is the one between session and volume, but
+// for that of a partition, which "part1" would be taken for.
+std::string id_of(std::string_view volume) {
+  const std::string_view bare =
+      volume.substr(std::min(volume.find_first_not_of('/'), volume.size()));
+  if (partition_suffix(fmt::format("-{}", bare)) != 0) return escaped(bare, false);
+  return udev_escape(bare[0]) + std::string(bare.substr(1));
 }
 
 void say_change(const std::string& uevent) {
@@ -42,14 +62,11 @@ void say_change(const std::string& uevent) {
 }  // namespace
 
 std::string udev_note(const BlockName& name) {
-  const std::string_view volume = name.volume;
-  const std::string link = plain(volume);
-  const std::string bare =
-      plain(volume.substr(std::min(volume.find_first_not_of('/'), volume.size())));
+  const std::string session = escaped(name.session, true);
   return fmt::format(
       "RNBD_DEVICE={}\nRNBD_SESSION={}\nRNBD_VOLUME={}\nRNBD_LINK={}/{}\nRNBD_ID={}-{}\n",
-      plain(name.device), plain(name.session), link, plain(name.session), link, plain(name.session),
-      bare);
+      escaped(name.device, true), session, escaped(name.volume, true), link_of(name.session),
+      link_of(name.volume), session, id_of(name.volume));
 }
 
 UdevNotes UdevNotes::of_system(const std::string& devices_dir) {

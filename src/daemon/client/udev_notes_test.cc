@@ -5,7 +5,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
+#include <vector>
 
 namespace rnbd::daemon {
 namespace {
@@ -53,8 +55,35 @@ TEST_F(UdevNotesTest, WhatIsGoneIsCleanedUp) {
 TEST(UdevNote, NoNameEndsALineOrADirectory) {
   const std::string note = udev_note({"ublkb0", "rnbd0", "a b", "/../x\nRNBD_DEVICE=sda"});
   EXPECT_THAT(note, Not(HasSubstr("\nRNBD_DEVICE=sda")));
-  EXPECT_THAT(note, HasSubstr("RNBD_LINK=a_b/_.._x_RNBD_DEVICE=sda\n"));
-  EXPECT_THAT(udev_note({"ublkb0", "rnbd0", "..", ".."}), HasSubstr("RNBD_LINK=_/_\n"));
+  EXPECT_THAT(note, HasSubstr("RNBD_LINK=a\\x20b/\\x2f..\\x2fx\\x0aRNBD_DEVICE=sda\n"));
+  EXPECT_THAT(udev_note({"ublkb0", "rnbd0", "..", ".."}),
+              HasSubstr("RNBD_LINK=\\x2e\\x2e/\\x2e\\x2e\n"));
+}
+
+std::string line_of(const char* key, const std::string& session, const std::string& volume) {
+  const std::string note = udev_note({"ublkb0", "rnbd0", session, volume});
+  const std::size_t at = note.find(key);
+  return note.substr(at, note.find('\n', at) - at);
+}
+
+TEST(UdevNote, DifferentVolumesHaveDifferentNames) {
+  const std::vector<std::pair<std::string, std::string>> names{
+      {"s", "a/b"},  {"s", "a_b"},      {"s", "a!b"},        {"s", "a b"},       {"s", "a\\x2fb"},
+      {"s-a", "b"},  {"s", "a-b"},      {"s", "vol"},        {"s", "vol-part1"}, {"s", "\xc3\xa4"},
+      {"s", "\xc3"}, {"s", "vol-part"}, {"s", "vol-part01"}, {"s-vol", "part1"}};
+  std::set<std::string> links, ids;
+  for (const auto& [session, volume] : names) {
+    for (const char* part : {"", "-part1"}) {
+      EXPECT_TRUE(links.insert(line_of("RNBD_LINK=", session, volume) + part).second) << volume;
+      EXPECT_TRUE(ids.insert(line_of("RNBD_ID=", session, volume) + part).second) << volume;
+    }
+  }
+}
+
+TEST(UdevNote, CommonNamesStayAsTheyAre) {
+  EXPECT_EQ(line_of("RNBD_LINK=", "web1@10-0-0-1", "vm-100-disk-0"),
+            "RNBD_LINK=web1@10-0-0-1/vm-100-disk-0");
+  EXPECT_EQ(line_of("RNBD_ID=", "web1@10-0-0-1", "/db"), "RNBD_ID=web1@10-0-0-1-db");
 }
 
 TEST(UdevNote, WithoutADirectoryNothingIsTold) {
