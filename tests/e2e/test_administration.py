@@ -68,8 +68,9 @@ class Grown(EndToEnd):
     def test_nobody_needs_to_wait_when_the_server_is_told(self):
         self.start("nbd")
         os.truncate(self.file, 64 * MIB)
-        self.assertIn("64", self.server_resize("disk0").stdout)
-        wait_until(lambda: self.size() == 64 * MIB, "the client to see the new size", seconds=1)
+        told = json.loads(self.server_resize("disk0", "-o", "json").stdout)  # what it looked at, not what it knew
+        self.assertEqual([o["size"] for o in told["opens"]], [64 * MIB])
+        wait_until(lambda: self.size() == 64 * MIB, "the client to see the new size")
         self.assertEqual(self.server_resize("nosuch", check=False).returncode, 3)
         self.assertEqual(self.server_resize("disk0", "1G", check=False).returncode, 2)
 

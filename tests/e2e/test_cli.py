@@ -132,13 +132,6 @@ class Showing(Both):
         self.assertEqual(keys(self.cli_json("dump")) - words, set())
 
 
-class Mapping(Both):
-    def uri(self, volume="disk0"):
-        return f"rnbd://127.0.0.1:{self.port}/{volume}"
-
-    def test_the_words_that_map_also_unmap_however_often(self):
-        for words in ([self.uri()], [f"sessname=s dest_port={self.port} path=ip:127.0.0.1 device_path=disk0"]):
-            self.cli("map", *words)
 class PlainWords(Both):
     """map VOLUME from SERVER"""
 
@@ -161,6 +154,13 @@ class PlainWords(Both):
             self.unmap("rnbd0")
 
 
+class Mapping(Both):
+    def uri(self, volume="disk0"):
+        return f"rnbd://127.0.0.1:{self.port}/{volume}"
+
+    def test_the_words_that_map_also_unmap_however_often(self):
+        for words in ([self.uri()], [f"sessname=s dest_port={self.port} path=ip:127.0.0.1 device_path=disk0"]):
+            self.cli("map", *words)
             self.cli("map", *words)
             self.assertEqual(self.status("map", *words, "--exclusive"), 4)
             self.assertIn("is unmapped", self.cli("unmap", *words).stdout)
@@ -439,6 +439,48 @@ class Shells(unittest.TestCase):
                 self.assertEqual(run(*check, "/dev/stdin", input=script).stderr, "", shell)
 
 
+class InteractiveBash:
+    """A bash with a terminal, whose tab key is pressed: what stands on the line then, or is listed below it."""
+
+    END = "=the end="
+
+    def __init__(self, test, environment):
+        self.master, slave = pty.openpty()
+        settings = termios.tcgetattr(slave)
+        settings[3] &= ~termios.ECHO  # readline echoes by itself
+        termios.tcsetattr(slave, termios.TCSANOW, settings)
+        environment = os.environ | environment | {"TERM": "dumb", "PS1": "", "INPUTRC": "/dev/null", "HISTFILE": ""}
+        self.process = subprocess.Popen(["bash", "--norc", "--noprofile", "-i"], stdin=slave, stdout=slave, stderr=slave,
+                                        env=environment, start_new_session=True)
+        os.close(slave)
+        test.addCleanup(lambda: (self.process.kill(), self.process.wait(), os.close(self.master)))
+        self.run('PS1=; bind "set bell-style none" "set completion-query-items 0" "set page-completions off"')
+
+    def _until(self, mark):
+        text = ""
+        while mark not in text:
+            ready, _, _ = select.select([self.master], [], [], 60)
+            if not ready:
+                raise AssertionError(f"waited 60 s for {mark!r}, got {text!r}")
+            text += os.read(self.master, 65536).decode(errors="replace")
+        return text[:text.index(mark)]
+
+    def run(self, command):
+        # The mark is printed, and not what is typed.
+        os.write(self.master, f"{command}; printf '=%s=' 'the end'\n".encode())
+        self._until(self.END)
+
+    def tab(self, line, times=1):
+        """The words on the line after the key was pressed; twice: the words that are listed."""
+        # Control-A and a '#' before it make the line a comment, which is echoed whole by printing the history's last.
+        os.write(self.master, line.encode() + b"\t" * times + b"\x01#\n")
+        os.write(self.master, b"history 2 | head -n 1; printf '=%s=' 'the end'\n")
+        text = self._until(self.END)
+        if times > 1:
+            return text.split()
+        return text.rsplit("#", 1)[1].split()
+
+
 class Names(Both):
     def test_bash_completes_the_names_the_daemons_know(self):
         self.map("disk0", session="a@b")
@@ -449,6 +491,24 @@ class Names(Both):
         self.assertIn("a@b", offered)
         self.assertTrue(any(x.startswith("ip:127.0.0.1@") for x in offered), offered)
         self.assertEqual(run("bash", "-c", script, "bash", "rnbd unmap ", env=environment).stdout.split(), ["rnbd0"])
+
+    def test_the_tab_key_of_an_interactive_bash(self):
+        self.map("disk0", session="a@b")
+        shell = InteractiveBash(self, {"RNBD_CONFIG": str(self.config), "PATH": f"{BIN}:{os.environ['PATH']}"})
+        shell.run("source <(rnbd completion bash)")
+        everything = shell.tab("rnbd ", times=2)
+        for word in ("map", "unmap", "list", "doctor", "server", "path"):
+            self.assertIn(word, everything)
+        self.assertEqual(shell.tab("rnbd unm"), ["rnbd", "unmap"])
+        self.assertEqual(shell.tab("rnbd unmap "), ["rnbd", "unmap", "rnbd0"])
+        self.assertEqual(shell.tab("rnbd show a"), ["rnbd", "show", "a@b"])
+        self.assertEqual(shell.tab("rnbd disconnect ip"), ["rnbd", "disconnect", self.devices_path()])
+        self.assertEqual(shell.tab("rnbd server close d"), ["rnbd", "server", "close", "disk0"])
+        self.assertEqual(shell.tab("rnbd list --output=ya"), ["rnbd", "list", "--output=yaml"])
+        self.assertEqual(shell.tab("rnbd list --outp"), ["rnbd", "list", "--output="])
+
+    def devices_path(self):
+        return self.cli_json("client", "list", "paths")["sessions"][0]["paths"][0]["name"]
 
     def test_completing_runs_nothing_that_a_name_says(self):
         self.volume("$(touch${IFS}pwned)", MIB)
@@ -474,10 +534,13 @@ class Help(unittest.TestCase):
         "rnbd remap rnbd0": "rnbd server close vol0 client@server",
         "rnbd client device resize rnbd0 512 M": "truncate -s 512M /srv/rnbd/vol0",
         "rnbd reconnect client@server": "rnbd disconnect client@server",
-        "rnbd events -o jsonl": "(for i in 1 2 3 4 5 6 7 8 9; do sleep 0.3; rnbd set rnbd0 hold=${i}m; done) >/dev/null 2>&1 &",
+        # Things happen until the one that listens heard one; each to another session, as the same is soon only counted.
+        "rnbd events -o jsonl": "(for i in $(seq 1000); do [ ! -e /run/heard ] || break; "
+                                "rnbd map sessname=s$i path=ip:10.0.0.1 device_path=vol1; rnbd unmap vol1@s$i; done; "
+                                "touch /run/quiet) >/dev/null 2>&1 &",
     }
     instead = {
-        "rnbd events -o jsonl": "rnbd events -o jsonl --count=1",
+        "rnbd events -o jsonl": "rnbd events -o jsonl --count=1 && touch /run/heard && until [ -e /run/quiet ]; do :; done",
         "rnbd completion bash > /usr/share/bash-completion/completions/rnbd": "rnbd completion bash > /run/completion",
     }
 
