@@ -10,6 +10,7 @@ from proxy import Proxy
 
 # A file system does the other requests of a file one at a time: one that is kept would keep them all.
 PARALLEL = "--plain"
+HOLD_S = 2
 DEPTH = 8  # of each volume's load
 NAMES = ("disk0", "disk1")
 # Past the page cache: what the server asks for is what the storage gets, and several requests at a time.
@@ -89,6 +90,29 @@ class Backend(Faults):
         summary = load.finish(note=f"{BACKEND_STALL_S:.0f} s")
         self.assertGreater(summary["longest_request_ms"] / 1000, BACKEND_STALL_S - 1)
         self.assert_stall(summary, BACKEND_STALL_S + RECOVERY_STALL_S)
+
+    def test_a_volume_that_may_fail_does_not_wait_for_storage_that_hangs(self):
+        """Its requests are given up, others of its session go on, and it is recovered when the storage is done with them."""
+        self.both(server_extra=DIRECT)
+        super().volume("plain", BLOCKS * 4096)
+        uri, other = self.map_on(f"faulty/{NAMES[0]}"), self.map_on("plain")
+        self.rnbd("set", "rnbd0", f"hold={HOLD_S}s")
+        ask = lambda at, request: subprocess.run(["nbdsh", "-u", at, "-c", request], capture_output=True, text=True,
+                                                 timeout=HOLD_S + RECOVERY_STALL_S)
+        self.storage("stall")
+        for request in ("h.pwrite(bytes(4096), 0)", "h.pread(4096, 8192)"):
+            refused = ask(uri, request)
+            self.assertIn("nbd_pwrite" if "write" in request else "nbd_pread", refused.stderr)
+            self.assertIn(os.strerror(errno.EIO), refused.stderr)
+            self.assertEqual(ask(other, request).returncode, 0)
+        failed, good = self.devices()
+        self.assertEqual((failed["state"], good["state"]), ("failed", "open"))
+        self.assertIn("does not answer", failed["error"])
+        paths = self.rnbd_json("list", "paths")["sessions"][0]["paths"]
+        self.assertEqual([p["reconnects"] for p in paths], [0])
+        self.storage("go")
+        self.rnbd("recover", "rnbd0")
+        self.assertEqual(ask(uri, "h.pwrite(bytes(4096), 0)").returncode, 0)
 
     def stalled_while(self, load, break_it):
         """Writes lie in the storage while `break_it` happens, later ones would not; they are done at last, in no order."""
