@@ -7,6 +7,9 @@ if(CMAKE_INSTALL_PREFIX MATCHES "^/usr(/local)?/?$")
   set(etc /etc)
 endif()
 
+# The same program by the name under which it ends as the old tool does.
+file(CREATE_LINK rnbd $ENV{DESTDIR}${BINDIR}/rnbd-compat SYMBOLIC)
+
 file(GLOB units ${packaging}/systemd/*.service ${packaging}/systemd/*.socket)
 foreach(unit ${units})
   get_filename_component(name ${unit} NAME)

@@ -42,12 +42,13 @@ int serve(const Config& config, const Options& options) {
   if (!daemon) return report("rnbd-client", daemon.error());
   log_info("taking commands on {}", (*daemon)->admin_socket());
   notify_service_manager("READY=1");
-  std::string_view signal = signals.wait([&] {
+  const auto reload = [&] {
     if (auto next = configuration(options))
       (*daemon)->reload(*next);
     else
       log_error("the configuration stays as it was: {}", next.error().text());
-  });
+  };
+  std::string_view signal = signals.wait(reload, [&] { (*daemon)->power_down(); });
   log_info("{}: closing volumes", signal);
   notify_service_manager("STOPPING=1");
   daemon->reset();

@@ -41,18 +41,24 @@ ExitSignals::ExitSignals() {
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGHUP);
+  sigaddset(&set, SIGPWR);
   terminal_ = isatty(STDIN_FILENO) != 0;
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   fd_ = UniqueFd(signalfd(-1, &set, SFD_CLOEXEC));
   std::signal(SIGPIPE, SIG_IGN);
 }
 
-std::string_view ExitSignals::wait(const std::function<void()>& reload) {
+std::string_view ExitSignals::wait(const std::function<void()>& reload,
+                                   const std::function<void()>& power_down) {
   for (;;) {
     signalfd_siginfo info{};
     if (read(fd_.get(), &info, sizeof info) != static_cast<ssize_t>(sizeof info)) {
       if (errno == EINTR) continue;
       return "no signal";
+    }
+    if (info.ssi_signo == SIGPWR) {
+      power_down();
+      continue;
     }
     if (info.ssi_signo != SIGHUP) return info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT";
     if (terminal_) return "SIGHUP";

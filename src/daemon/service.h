@@ -14,13 +14,14 @@
 namespace rnbd::daemon {
 
 // SIGTERM and SIGINT as something to wait for, and SIGHUP, which means "read the configuration
-// again" unless we were started from a terminal, which is gone then. Create in main before any
-// thread starts: they inherit the mask.
+// again" unless we were started from a terminal, which is gone then, and SIGPWR, which means that
+// the machine goes down. Create in main before any thread starts: they inherit the mask.
 class ExitSignals final {
  public:
   ExitSignals();
-  // Until one says that we shall end: its name. `reload` is called as often as that is asked for.
-  std::string_view wait(const std::function<void()>& reload);
+  // Until one says that we shall end: its name. The others are called as often as they come.
+  std::string_view wait(
+      const std::function<void()>& reload, const std::function<void()>& power_down = [] {});
 
  private:
   UniqueFd fd_;

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The services under systemd: what is mapped and in fstab is mounted again after a reboot, with what was written to it; what is
-# mounted outlives a restart of the client daemon; a shutdown with mounted volumes ends soon and loses nothing.
-# lab: --systemd --cpus 1 --timeout 420 --memory 1024 --load ublk_drv
+# mounted outlives a restart of the client daemon; a shutdown with mounted volumes ends soon and loses nothing, and ends when
+# the server is gone; units of rnbdtab map and unmap; udev's names.
+# lab: --systemd --cpus 1 --timeout 560 --memory 1024 --load ublk_drv
 . "$LAB_LIB"
 packaging=$(dirname "$LAB_LIB")/../../packaging
 
 mounted() { findmnt -n /mnt/data >/dev/null; }
-client_has() { rnbd list 2>/dev/null | grep -q "$1"; }
 install_services() {
   local unit
   cp "$packaging/systemd/rnbd.sysusers.conf" /etc/sysusers.conf
@@ -27,6 +27,90 @@ install_services() {
   systemctl -q enable rnbd-server.service rnbd-client.service
 }
 
+expect_volumes() { expect_equal "what is mapped" "$(rnbd list devices --fields=volume --no-headers | tr -d ' ' | sort | xargs)" "$1"; }
+leads_to() { [ "$(readlink -f "$1")" = "$(readlink -f "$2")" ]; }
+
+units_of_rnbdtab() {
+  local mounted_as
+  step "rnbd-map maps the table but for what is noauto, and unmaps it"
+  truncate -s 32M /var/volumes/{db,spare,asked}
+  for volume in db spare asked; do
+    echo "$volume sessname=boot path=ip:127.0.0.1 device_path=$volume $([ $volume != asked ] || echo noauto)"
+  done >/etc/rnbd/rnbdtab
+  systemctl start rnbd-map
+  expect_volumes "db spare"
+  systemctl start rnbd@asked
+  systemctl stop rnbd-map
+  expect_volumes asked
+  systemctl stop rnbd@asked
+  expect_volumes ""
+
+  step "stopping rnbd@ unmaps; not what is in use, and who uses it is said"
+  systemctl start rnbd@db
+  expect_volumes db
+  mkfs.ext4 -q /dev/rnbd/boot/db
+  mkdir /mnt/db
+  mount /dev/rnbd/boot/db /mnt/db
+  systemctl stop rnbd@db || true
+  systemctl -q is-failed rnbd@db || fail "stopping it in use is $(systemctl is-active rnbd@db)"
+  journalctl -q -u rnbd@db | grep -q 'in use: .*/mnt/db' || fail "nobody says who uses it: $(journalctl -q -u rnbd@db)"
+  expect_volumes db
+  umount /mnt/db
+  systemctl start rnbd@db
+  systemctl stop rnbd@db
+  expect_volumes ""
+  not grep -q boot /var/lib/rnbd/client-maps.json || fail "what was stopped is remembered"
+
+  step "fstab brings it, and what stops it is unmounted first; the daemon may restart under it"
+  echo '/dev/rnbd/boot/db /mnt/db ext4 _netdev,nofail,x-systemd.requires=rnbd@db.service 0 2' >>/etc/fstab
+  systemctl daemon-reload
+  systemctl start mnt-db.mount
+  mounted_as=$(findmnt -no ID /mnt/db)
+  systemctl restart rnbd-client
+  expect_equal "the mount" "$(findmnt -no ID /mnt/db)" "$mounted_as"
+  systemctl stop rnbd@db
+  not findmnt /mnt/db || fail "it is still mounted"
+  expect_volumes ""
+}
+
+# two_partitions NODE: of 8 MiB each, in a partition table of DOS's.
+two_partitions() {
+  python3 - "$1" <<'EOF'
+import struct, sys
+entries = b"".join(struct.pack("<B3sB3sII", 0, b"\0" * 3, 0x83, b"\0" * 3, start, 16384) for start in (2048, 18432))
+with open(sys.argv[1], "r+b") as disk:
+    disk.write(bytes(440) + struct.pack("<IH", 0x726e6264, 0) + entries.ljust(64, b"\0") + b"\x55\xaa")
+EOF
+  blockdev --rereadpt "$1"
+}
+
+names_of_udev() {
+  local uuid id=/dev/disk/by-id/rnbd-boot-odd node
+  step "names: of one volume each, of partitions, of what is on them"
+  mkdir -p /var/volumes/odd
+  truncate -s 32M /var/volumes/odd/vol /var/volumes/odd_vol
+  rnbd map sessname=boot device_path=odd/vol
+  rnbd map sessname=boot device_path=odd_vol
+  udevadm settle
+  leads_to "$id\\x2fvol" '/dev/rnbd/boot/odd!vol' || fail "by-id: $(ls -l /dev/disk/by-id /dev/rnbd/boot)"
+  leads_to "${id}_vol" /dev/rnbd/boot/odd_vol || fail "by-id: $(ls -l /dev/disk/by-id /dev/rnbd/boot)"
+  not leads_to "${id}_vol" "$id\\x2fvol" || fail "two volumes share a name"
+  node=$(readlink -f "${id}_vol")
+  two_partitions "$node"
+  wait_until 30 test -b "${node}p2"
+  udevadm settle
+  leads_to "${id}_vol-part1" "${node}p1" || fail "-part1: $(ls -l /dev/disk/by-id)"
+  leads_to "/dev/rnbd/boot/odd_vol-part2" "${node}p2" || fail "-part2: $(ls -l /dev/rnbd/boot)"
+  mkfs.ext4 -q -L "lab part" "${node}p2"
+  udevadm settle  # the rules' watch makes udev look at it again
+  uuid=$(blkid -s UUID -o value "${node}p2")
+  wait_until 30 leads_to "/dev/disk/by-uuid/$uuid" "${node}p2"
+  leads_to '/dev/disk/by-label/lab\x20part' "${node}p2" || fail "by-label: $(ls -l /dev/disk/by-label)"
+  leads_to "/dev/disk/by-partuuid/$(blkid -s PARTUUID -o value "${node}p1")" "${node}p1" || fail "by-partuuid"
+  echo "UUID=$uuid /mnt/part ext4 _netdev,nofail 0 2" >>/etc/fstab
+  rnbd unmap odd/vol
+}
+
 case $BOOT in
   1)
     install_services
@@ -34,6 +118,8 @@ case $BOOT in
     [ "$(stat -c %a:%G /run/rnbd/client.sock)" = 660:rnbd ] || fail "the admin socket is $(stat -c %a:%G /run/rnbd/client.sock)"
     rnbd list >/dev/null || fail "the socket does not start the client"
     systemctl start rnbd-server.service
+    units_of_rnbdtab
+    step "what is mapped by hand"
     truncate -s 32M /var/volumes/data /var/volumes/hand
     rnbd map sessname=boot path=ip:127.0.0.1 device_path=/data
     rnbd map sessname=boot device_path=/hand
@@ -43,7 +129,8 @@ case $BOOT in
     [ -L /dev/disk/by-id/rnbd-boot-data ] || fail "udev gave it no names: $(udevadm info /dev/rnbd0)"
     mkfs.ext4 -q /dev/rnbd0
     mkfs.ext4 -q /dev/rnbd1
-    echo '/dev/rnbd0 /mnt/data ext4 _netdev,nofail 0 0' >/etc/fstab
+    echo '/dev/rnbd0 /mnt/data ext4 _netdev,nofail 0 0' >>/etc/fstab
+    names_of_udev
     systemctl daemon-reload
     systemctl start mnt-data.mount
     head -c 1M /dev/urandom >/mnt/data/one
@@ -53,6 +140,8 @@ case $BOOT in
     guest_reboot ;;
   2)
     wait_until 60 mounted
+    wait_until 60 findmnt /mnt/part
+    wait_until 60 findmnt /mnt/db  # nothing but fstab asks for it
     (cd / && sha256sum -c --quiet /mnt/data/sums) || fail "what was written is not what is read"
     wait_until 60 test -b /dev/rnbd1
     mkdir /mnt/hand
@@ -73,8 +162,20 @@ case $BOOT in
     mount /dev/rnbd1 /mnt/hand
     (cd / && sha256sum -c --quiet /mnt/data/sums) || fail "what was written just before the shutdown is lost"
     not kernel_said 'EXT4-fs .*(recovery|error)' || fail "it was not unmounted cleanly"
-    umount /mnt/data /mnt/hand
-    rnbd unmap rnbd0
+    umount /mnt/hand
+    systemctl stop mnt-part.mount rnbd@db
+    rnbd unmap odd_vol
     rnbd unmap rnbd1
+    step "a shutdown while the server is gone"
+    head -c 4M /dev/urandom >/mnt/data/three  # dirty
+    systemctl kill --signal=STOP rnbd-server
+    guest_reboot ;;
+  4)
+    echo "   shutdown without a server: $(shutdown_seconds) s"
+    [ "$(shutdown_seconds)" -lt 100 ] || fail "the shutdown hung"  # 30 s of shutdown_timeout, the rest is emulated
+    wait_until 60 mounted
+    (cd / && grep ' /mnt/data/' /mnt/data/sums | sha256sum -c --quiet) || fail "what had been written is lost"
+    systemctl stop mnt-data.mount rnbd@db
+    rnbd unmap rnbd0
     grep -q '"maps": \[\]' /var/lib/rnbd/client-maps.json || fail "it is still remembered" ;;
 esac

@@ -71,8 +71,8 @@ class ClientDaemon::Impl {
     admin_.reset();
     view_.reset();
     if (!reactors_) return;
-    if (manager_ && (config_.on_stop == "leave" || (config_.on_stop == "auto" && some_in_use())))
-      leave_volumes();
+    const std::string_view on_stop = power_down_ ? "unmap" : std::string_view(config_.on_stop);
+    if (manager_ && (on_stop == "leave" || (on_stop == "auto" && some_in_use()))) leave_volumes();
     if (manager_) close_volumes();
     if (frontends_) stop_frontends();
     auto gone = std::make_shared<std::promise<void>>();  // outlives this call if a name is slow
@@ -100,6 +100,7 @@ class ClientDaemon::Impl {
         log_error("admin_group '{}': {}", printable(next.admin_group), error.message());
     config_.admin_group = next.admin_group;
     config_.on_stop = next.on_stop;
+    config_.shutdown_timeout = next.shutdown_timeout;
     config_.connect_timeout = next.connect_timeout;
     config_.map_timeout = next.map_timeout;
     config_.hold_timeout = next.hold_timeout;
@@ -109,11 +110,19 @@ class ClientDaemon::Impl {
     config_.path_policy = next.path_policy;
     config_.failover = next.failover;
     reactors_->on_home([this] { manager_->configure(config_); });
-    constexpr std::array<std::string_view, 10> kLive{
+    constexpr std::array<std::string_view, 11> kLive{
         "admin_group",         "on_stop",         "connect_timeout",        "map_timeout",
         "hold_timeout",        "reconnect_delay", "max_reconnect_attempts", "path_policy",
-        "reconnect_delay_max", "failover"};
+        "reconnect_delay_max", "failover",        "shutdown_timeout"};
     end_reload(changed_keys(before, config, "client"), kLive);
+  }
+
+  void power_down() {
+    log_info("the machine goes down: who does not answer is waited for {} s",
+             std::chrono::duration_cast<std::chrono::seconds>(config_.shutdown_timeout).count());
+    power_down_ = true;
+    if (config_.shutdown_timeout == Duration(0)) return;
+    reactors_->on_home([this] { manager_->limit_holds(config_.shutdown_timeout); });
   }
 
   const std::string& admin_socket() const { return admin_path_; }
@@ -269,6 +278,7 @@ class ClientDaemon::Impl {
   }
 
   ClientConfig config_;
+  bool power_down_ = false;
   std::unique_ptr<Reactors> reactors_;
   std::unique_ptr<Frontends> frontends_;
   std::unique_ptr<Manager> manager_;
@@ -288,6 +298,7 @@ Outcome<std::unique_ptr<ClientDaemon>> ClientDaemon::start(const Config& config)
 ClientDaemon::ClientDaemon(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ClientDaemon::~ClientDaemon() = default;
 void ClientDaemon::reload(const Config& config) { impl_->reload(config); }
+void ClientDaemon::power_down() { impl_->power_down(); }
 const std::string& ClientDaemon::admin_socket() const { return impl_->admin_socket(); }
 
 }  // namespace rnbd::daemon

@@ -20,6 +20,10 @@ class ClientDaemon final {
   // and volumes are made with. What cannot change now is named in the log.
   void reload(const Config& config);
 
+  // The machine goes down: from now on servers that are away are waited for no longer than
+  // shutdown_timeout, and the end leaves nothing, as there is no next daemon.
+  void power_down();
+
   const std::string& admin_socket() const;
 
  private:

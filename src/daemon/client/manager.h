@@ -56,6 +56,8 @@ class Manager final {
            const ManagerReply& reply);
   // For sessions and volumes made from now on, and volumes whose hold was not set.
   void configure(const ClientConfig& config);
+  // Nothing waits for its server longer than this from now on; not remembered.
+  void limit_holds(Duration longest);
   // Of a device (as for unmap): see RemoteDevice. `command`: remap or recover.
   void resize(const std::string& target, std::uint64_t size, const ManagerReply& reply);
   void open_again(AdminCommand command, const std::string& target, const ManagerReply& reply);

@@ -49,6 +49,16 @@ void Manager::configure(const ClientConfig& config) {
       mapping->device->set_hold_timeout(config_.hold_timeout);
 }
 
+void Manager::limit_holds(Duration longest) {
+  const auto limited = [longest](Duration hold) {
+    return hold == Duration(0) ? longest : std::min(hold, longest);
+  };
+  config_.hold_timeout = limited(config_.hold_timeout);
+  for (const auto& mapping : mappings_)
+    if (mapping->device != nullptr)
+      mapping->device->set_hold_timeout(limited(mapping->device->hold_timeout()));
+}
+
 void Manager::set_on_device(const std::string& target, const Setting& setting, bool force,
                             const ManagerReply& reply) {
   auto hold = parse_hold(setting.value);

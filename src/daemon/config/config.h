@@ -84,6 +84,7 @@ struct ClientConfig {
   Duration map_timeout = std::chrono::seconds(30);
   Duration hold_timeout{0};
   std::string on_stop = "unmap";  // unmap, leave, auto
+  Duration shutdown_timeout = std::chrono::seconds(30);
   Duration reconnect_delay = std::chrono::seconds(1);
   Duration reconnect_delay_max = std::chrono::seconds(30);
   std::int64_t max_reconnect_attempts = -1;

@@ -159,14 +159,15 @@ Section client_section(ClientConfig& client) {
        Time{&client.connect_timeout, 100ms, 10min}},
       {"map_timeout", "a volume must be there within", Time{&client.map_timeout, 1s, kLongTime}},
       {"hold_timeout",
-       "how long requests are held while the server is away, then the device fails; 0: for ever",
+       "how long requests wait for a server, away or silent; then the device fails; 0: for ever",
        Time{&client.hold_timeout, 0ns, kLongTime}},
       {"on_stop",
        "what ending the daemon means: unmap: every volume is unmapped; leave: ublk devices stay "
-       "and "
-       "wait for the next daemon, as after a crash (for upgrades); auto: what nobody uses is "
+       "and wait for the next daemon, as after a crash (for upgrades); auto: what nobody uses is "
        "unmapped, what is in use is left",
        Choice{&client.on_stop, {"unmap", "leave", "auto"}}},
+      {"shutdown_timeout", "the longest wait for a server as the machine goes down; 0: as ever",
+       Time{&client.shutdown_timeout, 0ns, kLongTime}},
       {"reconnect_delay", "first pause between attempts to reconnect; doubles",
        Time{&client.reconnect_delay, 10ms, kLongTime}},
       {"reconnect_delay_max", "up to this", Time{&client.reconnect_delay_max, 10ms, kLongTime}},
