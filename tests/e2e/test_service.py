@@ -60,6 +60,24 @@ class Service(EndToEnd):
         wait_until(self.mapped, "the other to be mapped")
         self.assertEqual(list(self.mapped()), ["two"])
 
+    def test_a_machine_that_goes_down_does_not_wait_for_a_server_and_remembers_what_was_set(self):
+        self.assertEqual(self.client.terminate(), 0)
+        self.start_client(extra=QUICK + 'shutdown_timeout = "500ms"\non_stop = "leave"\n')
+        self.map("one")
+        self.map("two")
+        self.rnbd("set", "rnbd1", "hold=77s")
+        self.client.process.send_signal(signal.SIGPWR)
+        wait_until(lambda: [d["hold_us"] for d in self.devices()] == [500_000, 500_000], "the waits to be bounded")
+        self.assertEqual(len(self.mapped()), 2)  # its server is there: nothing happens to it
+        self.assertEqual(self.server.terminate(), 0)
+        wait_until(lambda: [d["state"] for d in self.devices()] == ["failed", "failed"], "the volumes to fail")
+        self.assertEqual(self.client.terminate(), 0)
+        self.assertNotIn("volumes are left to the next daemon", self.client.text())
+        self.start_server()
+        self.start_client(extra=QUICK)
+        wait_until(lambda: len(self.mapped()) == 2, "both to be mapped again")
+        self.assertEqual([self.mapped()[name]["hold_us"] for name in ("one", "two")], [0, 77_000_000])
+
     def test_a_killed_daemon_forgets_nothing(self):
         self.map("one")
         self.client.kill()
