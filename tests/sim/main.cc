@@ -94,9 +94,9 @@ int run_many(const Arguments& arguments) {
   const BatchResult result = run_batch(options);
   const std::uint64_t total = result.schedules + result.failures.size();
   for (const Failure& failure : result.failures)
-    std::printf("seed %" PRIu64 ": %s\n    rnbd-sim --seed %" PRIu64 " --trace%s%s\n", failure.seed,
-                failure.what.c_str(), failure.seed, arguments.rule.empty() ? "" : " --rule ",
-                arguments.rule.c_str());
+    std::printf("seed %" PRIu64 ": %s\n    tests/sim/run --seed %" PRIu64 " --trace%s%s\n",
+                failure.seed, failure.what.c_str(), failure.seed,
+                arguments.rule.empty() ? "" : " --rule ", arguments.rule.c_str());
   std::printf("%" PRIu64 " schedules, %zu failed, %.1f s, %.0f per second of a core; %" PRIu64
               " operations, %" PRIu64 " events; hash %016" PRIx64 "\n",
               total, result.failures.size(), result.seconds,
