@@ -95,7 +95,17 @@ class Showing(Both):
     def test_paths_have_the_numbers_that_name_them_on_both_ends(self):
         for side in ("client", "server"):
             self.assertEqual(self.cli(side, "list", "paths", "session,number", "noheaders").stdout.split(), ["a@b", "1"])
+            self.assertEqual(self.cli(side, "show", "path", "a@b", "1").stdout.count("path:"), 1)
+        self.assertEqual(self.status("show", "path", "a@b", "2"), 2)
         self.cli("server", "disconnect", "a@b", "1")
+
+    def test_a_kind_alone_is_listed_and_shown_alone(self):
+        for words in (("sessions",), ("client", "session")):
+            self.assertEqual(self.cli(*words).stdout, self.cli("client", "list", "sessions").stdout)
+        self.assertEqual(self.cli("server", "paths").stdout, self.cli("server", "list", "paths").stdout)
+        shown = self.cli("client", "session", "show").stdout
+        self.assertIn("session:             a@b", shown)
+        self.assertNotIn("rnbd0", shown)
 
     def test_bare_words_print_the_old_tools_shape(self):
         text = self.cli("list", "devname,mapping_path,size", "json").stdout

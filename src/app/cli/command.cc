@@ -83,6 +83,10 @@ class Parser {
       command_.verb = Verb::help;
       return command_;
     }
+    if (verb_ == nullptr && command_.target != Target::any) {  // "rnbd sessions"
+      verb_ = find_verb("list");
+      command_.verb = verb_->verb;
+    }
     if (verb_ == nullptr) return usage_problem("no command given", "'rnbd help' lists them");
     // "unmap path": there is nothing else it could be the target of.
     if (!target_word_.empty() && command_.words.empty() && names_devices(command_.verb)) {

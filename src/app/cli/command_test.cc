@@ -73,6 +73,14 @@ TEST(Command, MistakesNameTheCulpritAndTheNearestWord) {
   EXPECT_NE(refused({}).find("no command"), std::string::npos);
 }
 
+TEST(Command, AKindAloneIsListed) {
+  const Command command = parsed({"server", "sessions", "-o", "json"});
+  EXPECT_EQ(command.verb, Verb::list);
+  EXPECT_EQ(command.side, Side::server);
+  EXPECT_EQ(command.target, Target::session);
+  EXPECT_EQ(parsed({"path"}).verb, Verb::list);
+}
+
 TEST(Command, ChangesMayNameTheirTargetBeforeOrAfterTheVerb) {
   for (const Words& words : {Words{"add", "path", "s", "p"}, Words{"path", "add", "s", "p"},
                              Words{"add", "s", "p"}, Words{"client", "path", "add", "s", "p"}}) {

@@ -151,6 +151,23 @@ void keep_kind(AdminResponse& answer, Target target) {
   }
 }
 
+// Of a session one path, by its name or number; false, and nothing done, when there is none.
+bool keep_path(AdminResponse& answer, const std::string& session, const std::string& word) {
+  for (const daemon::SessionView& s : answer.sessions) {
+    if (s.name != session) continue;
+    for (const daemon::PathView& p : s.paths) {
+      if (p.name != with_at(word) && p.destination != word && std::to_string(p.number) != word)
+        continue;
+      daemon::SessionView kept = s;
+      kept.paths = {p};
+      keep_kind(answer, Target::path);
+      answer.sessions = {std::move(kept)};
+      return true;
+    }
+  }
+  return false;
+}
+
 int cpus() { return static_cast<int>(std::max(1U, std::thread::hardware_concurrency())); }
 
 // What the words of the command name, of both daemons; all of it without words.
@@ -158,7 +175,22 @@ Outcome<Answers> find(const Command& command) {
   auto daemons = Daemons::of(command);
   if (!daemons) return tl::unexpected(daemons.error());
   auto answers = daemons->ask_both({.command = AdminCommand::list});
-  if (!answers || command.words.empty()) return answers;
+  if (!answers) return answers;
+  if (command.words.empty()) {
+    keep_kind(answers->first, command.target);
+    keep_kind(answers->server, command.target);
+    return answers;
+  }
+  if (command.words.size() == 2) {
+    const bool here = keep_path(answers->first, command.words[0], command.words[1]);
+    const bool there =
+        answers->both && keep_path(answers->server, command.words[0], command.words[1]);
+    if (here || there) {
+      if (!here) answers->first = std::exchange(answers->server, {});
+      answers->both = here && there;
+      return answers;
+    }
+  }
   const IsSession known = [&](std::string_view name) {
     return std::any_of(answers->first.sessions.begin(), answers->first.sessions.end(),
                        [&](const auto& session) { return session.name == name; });
