@@ -449,22 +449,29 @@ class Shells(unittest.TestCase):
                 self.assertEqual(run(*check, "/dev/stdin", input=script).stderr, "", shell)
 
 
-class InteractiveBash:
-    """A bash with a terminal, whose tab key is pressed: what stands on the line then, or is listed below it."""
+class InteractiveShell:
+    """A shell with a terminal, whose tab key is pressed: what stands on the line then, or is listed below it."""
 
-    END = "=the end="
+    COMMANDS = {"bash": ["bash", "--norc", "--noprofile", "-i"], "zsh": ["zsh", "-f", "-i"]}
+    QUIET = {"bash": 'PS1=; bind "set bell-style none" "set completion-query-items 0" "set page-completions off"',
+             "zsh": "PS1= PS2=; unsetopt prompt_sp prompt_cr; bindkey -e; autoload -U compinit; compinit -D"}
 
-    def __init__(self, test, environment):
+    def __init__(self, test, name, environment):
         self.master, slave = pty.openpty()
         settings = termios.tcgetattr(slave)
-        settings[3] &= ~termios.ECHO  # readline echoes by itself
+        settings[3] &= ~termios.ECHO  # the line editor echoes by itself
         termios.tcsetattr(slave, termios.TCSANOW, settings)
         environment = os.environ | environment | {"TERM": "dumb", "PS1": "", "INPUTRC": "/dev/null", "HISTFILE": ""}
-        self.process = subprocess.Popen(["bash", "--norc", "--noprofile", "-i"], stdin=slave, stdout=slave, stderr=slave,
-                                        env=environment, start_new_session=True)
+        self.process = subprocess.Popen(self.COMMANDS[name], stdin=slave, stdout=slave, stderr=slave, env=environment,
+                                        start_new_session=True)
         os.close(slave)
         test.addCleanup(lambda: (self.process.kill(), self.process.wait(), os.close(self.master)))
-        self.run('PS1=; bind "set bell-style none" "set completion-query-items 0" "set page-completions off"')
+        self._type("say() { printf '=%s=%s=%s=' 'the line' \"$*\" 'the end'; }\n")  # marks are printed, not typed
+        self.run(self.QUIET[name])
+        self.run(f"source <(rnbd completion {name})")
+
+    def _type(self, keys):
+        os.write(self.master, keys.encode())
 
     def _until(self, mark):
         text = ""
@@ -476,19 +483,18 @@ class InteractiveBash:
         return text[:text.index(mark)]
 
     def run(self, command):
-        # The mark is printed, and not what is typed.
-        os.write(self.master, f"{command}; printf '=%s=' 'the end'\n".encode())
-        self._until(self.END)
+        self._type(f"{command}; say\n")
+        self._until("=the end=")
 
-    def tab(self, line, times=1):
-        """The words on the line after the key was pressed; twice: the words that are listed."""
-        # Control-A and a '#' before it make the line a comment, which is echoed whole by printing the history's last.
-        os.write(self.master, line.encode() + b"\t" * times + b"\x01#\n")
-        os.write(self.master, b"history 2 | head -n 1; printf '=%s=' 'the end'\n")
-        text = self._until(self.END)
-        if times > 1:
-            return text.split()
-        return text.rsplit("#", 1)[1].split()
+    def tab(self, line):
+        """The words on the line after the key was pressed."""
+        self._type(f"{line}\t\x01say \n")  # Control-A: at its beginning
+        return self._until("=the end=").rsplit("=the line=", 1)[1].split()
+
+    def listed(self, line):
+        """All that was shown after the key was pressed twice."""
+        self._type(f"{line}\t\t\x01say \n")
+        return self._until("=the end=").split()
 
 
 class Names(Both):
@@ -502,23 +508,34 @@ class Names(Both):
         self.assertTrue(any(x.startswith("ip:127.0.0.1@") for x in offered), offered)
         self.assertEqual(run("bash", "-c", script, "bash", "rnbd unmap ", env=environment).stdout.split(), ["rnbd0"])
 
-    def test_the_tab_key_of_an_interactive_bash(self):
+    def assert_the_tab_key_completes(self, name):
+        need(name)
         self.map("disk0", session="a@b")
-        shell = InteractiveBash(self, {"RNBD_CONFIG": str(self.config), "PATH": f"{BIN}:{os.environ['PATH']}"})
-        shell.run("source <(rnbd completion bash)")
-        everything = shell.tab("rnbd ", times=2)
+        path = self.cli_json("client", "list", "paths")["sessions"][0]["paths"][0]["name"]
+        shell = InteractiveShell(self, name, {"RNBD_CONFIG": str(self.config), "PATH": f"{BIN}:{os.environ['PATH']}"})
+        for typed, completed in (("rnbd unm", "rnbd unmap"), ("rnbd unmap ", "rnbd unmap rnbd0"), ("rnbd show a", "rnbd show a@b"),
+                                 ("rnbd disconnect ip", f"rnbd disconnect {path}"), ("rnbd server close d", "rnbd server close disk0"),
+                                 ("rnbd list --output=ya", "rnbd list --output=yaml"), ("rnbd list --outp", "rnbd list --output=")):
+            self.assertEqual(shell.tab(typed), completed.split(), typed)
+        return shell
+
+    def test_the_tab_key_of_an_interactive_bash(self):
+        shell = self.assert_the_tab_key_completes("bash")
+        everything = shell.listed("rnbd ")
         for word in ("map", "unmap", "list", "doctor", "server", "path"):
             self.assertIn(word, everything)
-        self.assertEqual(shell.tab("rnbd unm"), ["rnbd", "unmap"])
-        self.assertEqual(shell.tab("rnbd unmap "), ["rnbd", "unmap", "rnbd0"])
-        self.assertEqual(shell.tab("rnbd show a"), ["rnbd", "show", "a@b"])
-        self.assertEqual(shell.tab("rnbd disconnect ip"), ["rnbd", "disconnect", self.devices_path()])
-        self.assertEqual(shell.tab("rnbd server close d"), ["rnbd", "server", "close", "disk0"])
-        self.assertEqual(shell.tab("rnbd list --output=ya"), ["rnbd", "list", "--output=yaml"])
-        self.assertEqual(shell.tab("rnbd list --outp"), ["rnbd", "list", "--output="])
 
-    def devices_path(self):
-        return self.cli_json("client", "list", "paths")["sessions"][0]["paths"][0]["name"]
+    def test_the_tab_key_of_an_interactive_zsh(self):
+        self.assert_the_tab_key_completes("zsh")
+
+    def test_fish_completes_names_and_options(self):
+        need("fish")
+        self.map("disk0", session="a@b")
+        environment = os.environ | {"RNBD_CONFIG": str(self.config), "PATH": f"{BIN}:{os.environ['PATH']}"}
+        for line, wanted in (("rnbd unm", ["unmap"]), ("rnbd unmap ", ["rnbd0"]), ("rnbd server close d", ["disk0"]),
+                             ("rnbd list --outp", ["--output"]), ("rnbd attr ", ["get", "list", "set"])):
+            offered = run("fish", "--no-config", "-c", "rnbd completion fish | source; complete -C $argv[1]", line, env=environment)
+            self.assertEqual([row.split("\t")[0] for row in offered.stdout.splitlines()], wanted, line)
 
     def test_completing_runs_nothing_that_a_name_says(self):
         self.volume("$(touch${IFS}pwned)", MIB)
