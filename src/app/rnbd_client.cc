@@ -29,6 +29,7 @@ Outcome<Config> configuration(const Options& options) {
   if (socket.empty() && config->client.admin_socket.empty()) socket = environment("RNBD_SOCKET");
   if (!socket.empty()) config->client.admin_socket = std::filesystem::absolute(socket);
   if (!options.frontend.empty()) config->client.frontend = options.frontend;
+  if (!environment("RNBD_DEBUG").empty()) config->log_level = "debug";
   if (!options.log_level.empty()) config->log_level = options.log_level;
   return config;
 }

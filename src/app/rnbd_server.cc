@@ -26,6 +26,7 @@ void apply(const Options& options, Config& config) {
   if (!options.directory.empty())
     config.server.dev_search_path = std::filesystem::absolute(options.directory).lexically_normal();
   if (!options.socket.empty()) config.server.admin_socket = options.socket;
+  if (!environment("RNBD_DEBUG").empty()) config.log_level = "debug";
   if (!options.log_level.empty()) config.log_level = options.log_level;
   if (options.port) config.server.port_nr = *options.port;
   if (!options.unix_listen.empty())

@@ -1,8 +1,11 @@
 """What outlives a daemon and a reboot: the list of what is mapped; and reloading, which drops nothing."""
 import json
+import os
+import re
 import signal
+import unittest
 
-from harness import EndToEnd, wait_until
+from harness import BIN, EndToEnd, run, wait_until
 
 QUICK = 'reconnect_delay = "100ms"\nreconnect_delay_max = "500ms"\nconnect_timeout = "1s"\n'
 
@@ -120,6 +123,17 @@ class Service(EndToEnd):
         self.assertEqual(self.mapped()["one"]["hold_us"], 33_000_000)
 
 
+class Environment(unittest.TestCase):
+    def level(self, program, *options, **variables):
+        text = run(BIN / program, "--print-config", *options, env={**os.environ, "RNBD_CONFIG": "/dev/null", **variables}).stdout
+        return re.search(r'(?m)^level = "(\w+)"', text).group(1)
+
+    def test_rnbd_debug_makes_the_daemons_talk_unless_an_option_says_otherwise(self):
+        for program in ("rnbd-server", "rnbd-client"):
+            self.assertEqual(self.level(program), "info")
+            self.assertEqual(self.level(program, RNBD_DEBUG="1"), "debug")
+            self.assertEqual(self.level(program, "--log-level=error", RNBD_DEBUG="1"), "error")
+
+
 if __name__ == "__main__":
-    import unittest
     unittest.main()
