@@ -36,6 +36,24 @@ class Failures(EndToEnd):
         start = self.writes_done()
         wait_until(lambda: self.writes_done() > start + more, "I/O to flow")
 
+    def test_a_volume_of_a_session_whose_server_is_away_is_refused_at_once(self):
+        self.both()
+        self.volume("disk0", MIB)
+        self.volume("disk1", MIB)
+        self.map("disk0")
+        self.server.kill()
+        wait_until(lambda: self.rnbd_json("list")["sessions"][0]["state"] == "disconnected", "the client to notice")
+        words = ("map", "sessname=e2e", "device_path=disk1")
+        started = time.monotonic()
+        refused = self.rnbd(*words, check=False)
+        self.assertLess(time.monotonic() - started, 10)  # map_timeout is 30 s
+        self.assertEqual(refused.returncode, 6, refused.stderr)
+        self.assertIn("has no path that is up", refused.stderr)
+        self.assertEqual([d["volume"] for d in self.devices()], ["disk0"])
+        self.start_server(extra=FAST)
+        self.rnbd(*words, "--wait")
+        self.assertEqual([d["volume"] for d in self.devices()], ["disk0", "disk1"])
+
     def test_server_killed_and_restarted_under_verify_load(self):
         need("fio")
         self.both()

@@ -171,6 +171,13 @@ void Manager::join_session(Mapping& mapping) {
       return give_up(mapping, refused(mapping.request, ProblemCode::usage,
                                       "a session with nr_poll_queues serves one volume only",
                                       "use another sessname", EINVAL));
+    // It would come when the server does; who asks now is told now.
+    if (!mapping.recovering && view_of(*at->second).state == "disconnected")
+      return give_up(mapping, refused(mapping.request, ProblemCode::unreachable,
+                                      fmt::format("session '{}' has no path that is up",
+                                                  printable(mapping.request.session)),
+                                      "'rnbd list paths' tells why; --wait tries until it has one",
+                                      ECONNABORTED));
     mapping.session = at->second.get();
   } else {
     auto session = create_session(mapping);
