@@ -167,7 +167,7 @@ class EndToEnd(unittest.TestCase):
                         problems.append(f"{daemon.name} ended with status {status}:\n{daemon.text()[-6000:]}")
                 except AssertionError as error:
                     problems.append(str(error))
-            elif re.search("AddressSanitizer|runtime error:|LeakSanitizer|assertion failed", daemon.text()):
+            elif re.search("AddressSanitizer|ThreadSanitizer|runtime error:|LeakSanitizer|assertion failed", daemon.text()):
                 problems.append(f"{daemon.name}:\n{daemon.text()[-6000:]}")
         os.chdir("/")
         shutil.rmtree(self.dir, ignore_errors=True)

@@ -1,19 +1,16 @@
-"""The attribute tree: a script for the kernel's sysfs runs on ours, and nothing done to the tree gets stuck."""
+"""The attribute tree: a script for the kernel's sysfs runs on ours. test_tree_stress.py is about many at a time."""
 import errno
 import os
 import random
 import signal
 import stat
 import subprocess
-import threading
 import time
 import unittest
 from pathlib import Path
 
 from harness import MIB, EndToEnd, need, run, wait_until
 
-# Reads and writes of the stress; the full figure is 100000.
-STRESS = int(os.environ.get("RNBD_TREE_STRESS", "0"))  # operations
 QUICK = 'reconnect_delay = "50ms"\nreconnect_delay_max = "500ms"\n'
 
 # What an administrator of the kernel's modules would run: only $SYS differs from there. w TEXT FILE writes and tells how
@@ -422,105 +419,6 @@ class Sharing(Tree):
         self.assertNotEqual(writer.wait(10), 0)
         writer.stderr.close()
         self.server.process.send_signal(signal.SIGCONT)
-
-
-@unittest.skipUnless(STRESS, "a long run: RNBD_TREE_STRESS=100000 says how long")
-class Stress(Tree):
-    """Random reads and writes while volumes are mapped, unmapped and taken away: no stuck call, no report."""
-
-    WRITES = ["1", "0", "1\n", "normal", "force", "bogus", "", "rr", "mi", "ml", "-1", "5", "9999", "ip:127.0.0.2",
-              "ip:127.0.0.1@ip:127.0.0.3", "32768", "0x8000", "change", "forever", "30s", "x" * 4096, "x" * 5000]
-    # A tree that changes under its users has these answers; anything else is a fault.
-    EXPECTED = {errno.ENOENT, errno.ENODEV, errno.EINVAL, errno.EBUSY, errno.EALREADY, errno.EEXIST, errno.ENOTCONN,
-                errno.EACCES, errno.EISDIR, errno.E2BIG, errno.EPERM, errno.ENXIO, errno.ECONNRESET, errno.ECONNABORTED,
-                errno.ESTALE, errno.ENOMEM, errno.EPROTONOSUPPORT, errno.EMFILE, errno.ETIMEDOUT, errno.EPIPE}
-
-    def setUp(self):
-        super().setUp()
-        for i in range(4):
-            self.volume(f"disk{i}", 16 * MIB)
-        self.start_both(frontend="nbd")
-        self.done = 0
-        self.faults = []
-        self.slowest = 0.0
-        self.under_way = {}  # thread: (what it does, since when)
-        self.lock = threading.Lock()
-
-    def step(self, call, what):
-        """One operation; what it ended with is counted, and how long it took."""
-        started = time.monotonic()
-        value = None
-        self.under_way[threading.get_ident()] = (what, started)
-        try:
-            value = call()
-        except OSError as error:
-            if error.errno not in self.EXPECTED:
-                self.faults.append(f"{what}: {error}")
-        with self.lock:
-            self.done += 1
-            self.slowest = max(self.slowest, time.monotonic() - started)
-        return value
-
-    def put(self, path, text):
-        with open(path, "wb", buffering=0) as file:
-            file.write(text.encode())
-
-    def names(self):
-        found = []
-        for folder, folders, names in os.walk(self.root, onerror=lambda error: None):
-            found += [f"{folder}/{name}" for name in names]
-        return found
-
-    def wander(self, seed):
-        choose = random.Random(seed)
-        known = []
-        while self.done < STRESS and not self.faults:
-            if not known or choose.random() < 0.01:
-                known = self.names()
-                continue
-            path = choose.choice(known)
-            if choose.random() < 0.7:
-                self.step(lambda: open(path, "rb").close() if choose.random() < 0.1 else Path(path).read_bytes(), path)
-            else:
-                text = choose.choice(self.WRITES)
-                self.step(lambda: self.put(path, text), f"{text[:20]} > {path}")
-
-    def turn(self, number):
-        """Maps, and unmaps or takes away, one volume over and over."""
-        choose = random.Random(1000 + number)
-        ctl = self.root / "devices/virtual/rnbd-client/ctl"
-        server = self.root / "devices/virtual/rnbd-server/ctl/devices"
-        while self.done < STRESS and not self.faults:
-            line = self.map_line(f"disk{number}", session=f"s{number % 2}", paths=("127.0.0.1", "127.0.0.2"))
-            self.step(lambda: self.put(ctl / "map_device", line), line)
-            if choose.random() < 0.3:
-                close = server / f"disk{number}" / "sessions" / f"s{number % 2}" / "force_close"
-                self.step(lambda: self.put(close, "1"), "force_close")
-            link = ctl / "devices" / f"disk{number}@s{number % 2}"
-            how = choose.choice(["normal", "force"])
-            self.step(lambda: self.put(link / "rnbd/unmap_device", how), how)
-
-    def test_nothing_gets_stuck_or_breaks(self):
-        threads = [threading.Thread(target=self.wander, args=(seed,), daemon=True) for seed in range(4)]
-        threads += [threading.Thread(target=self.turn, args=(number,), daemon=True) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        # Whatever an operation waits for is bounded by map_timeout, 30 s.
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(1)
-                now = time.monotonic()
-                alive = {t.ident for t in threads if t.is_alive()}
-                stuck = [what for ident, (what, since) in list(self.under_way.items())
-                         if ident in alive and now - since > 90]
-                self.assertFalse(stuck, f"stuck after {self.done} operations; log:\n{self.client.text()[-3000:]}")
-        self.assertEqual(self.faults, [])
-        print(f"{self.done} operations, the slowest {self.slowest:.1f} s", flush=True)
-        for daemon in (self.client, self.server):
-            self.assertTrue(daemon.alive(), f"{daemon.name} died ({daemon.process.poll()}):\n{daemon.text()[-6000:]}")
-        for device in self.devices():
-            self.unmap(device["name"], "force")
-        self.assertEqual(os.listdir(self.root / "block"), [])
 
 
 if __name__ == "__main__":

@@ -280,6 +280,8 @@ std::string encode(const AdminRequest& request) {
   text("path", request.path);
   text("counters", request.counters);
   text("text", request.text);
+  text("depth", request.depth);
+  if (request.recent) json["recent"] = true;
   if (request.force) json["force"] = true;
   if (request.once) json["once"] = true;
   if (request.size != 0) json["size"] = request.size;
@@ -334,6 +336,8 @@ Outcome<AdminRequest> decode_request(std::string_view line) {
   reader.field("size", request.size);
   reader.field("counters", request.counters);
   reader.field("text", request.text);
+  reader.field("depth", request.depth);
+  reader.field("recent", request.recent);
   if (!reader.ok())
     return usage_problem(fmt::format(
         "the member '{}' of the admin request has a wrong type or value", reader.bad()));

@@ -53,6 +53,18 @@ TEST(AdminProtocol, ChangesOfPathsAndSettingsArriveAsTheyWereSent) {
   EXPECT_TRUE(copy->force);
 }
 
+TEST(AdminProtocol, HowMuchOfTheTreeIsWantedArrives) {
+  const AdminRequest list{.command = AdminCommand::list_attributes,
+                          .target = "class",
+                          .depth = "names",
+                          .recent = true};
+  const auto copy = decode_request(encode(list));
+  ASSERT_TRUE(copy);
+  EXPECT_EQ(copy->depth, "names");
+  EXPECT_TRUE(copy->recent);
+  EXPECT_FALSE(decode_request(R"({"version":1,"command":"list_attributes"})")->recent);
+}
+
 TEST(AdminProtocol, AnAnswerArrivesAsItWasSent) {
   AdminResponse response;
   response.already = true;
@@ -69,26 +81,26 @@ TEST(AdminProtocol, AnAnswerArrivesAsItWasSent) {
   SessionView session{
       .name = "s", .state = "connected", .queue_depth = 512, .max_io_size = 126976, .paths = {}};
   session.paths.push_back({.name = "a@b", .port = 65535, .read_bytes = ~0ULL});
+  add_up(session);
   response.sessions.push_back(session);
   response.opens.push_back({.volume = "v", .session = "s", .device_id = 4});
   auto copy = decode_response(encode(response));
   ASSERT_TRUE(copy) << copy.error().text();
   EXPECT_EQ(encode(*copy), encode(response));
   EXPECT_EQ(copy->sessions[0].paths[0].read_bytes, ~0ULL);
+  EXPECT_EQ(copy->sessions[0].read_bytes, ~0ULL);
 }
 
 TEST(AdminProtocol, AProblemArrivesWithItsCodeErrnoAndWords) {
   AdminResponse response;
   response.error = Problem{ProblemCode::busy, "what", "hint", 16};
   auto copy = decode_response(encode(response));
-  add_up(session);
   ASSERT_TRUE(copy && copy->error);
   EXPECT_EQ(copy->error->code, ProblemCode::busy);
   EXPECT_EQ(copy->error->text(), "what (hint)");
   EXPECT_EQ(copy->error->error, 16);
 }
 
-  EXPECT_EQ(copy->sessions[0].read_bytes, ~0ULL);
 TEST(AdminProtocol, StringsOfPeersThatAreNotUtf8DoNotBreakTheAnswer) {
   AdminResponse response;
   DeviceView device;

@@ -59,7 +59,9 @@ class ClientDaemon::Impl {
       manager_->recover(inheritance.state, inheritance.devices);
       manager_->restore();
       attributes_ = std::make_unique<Attributes>(
-          [this](const AdminReply& reply) { reply(manager_->list()); },
+          [this](bool with_users, const AdminReply& reply) {
+            reply(manager_->list(with_users ? Manager::Users::counted : Manager::Users::left_out));
+          },
           [this](const AdminRequest& request, const AdminReply& reply) { answer(request, reply); });
       watch_links();
     });
@@ -175,13 +177,15 @@ class ClientDaemon::Impl {
   }
 
   void show_attributes() {
-    view_ =
-        show_tree(config_.tree, admin_path_ == default_client_socket(), default_server_socket(),
-                  {.group = config_.admin_group,
-                   .own = Side::client,
-                   .on_home = [this](std::function<void(Attributes&)> call) {
-                     reactors_->home().post([this, call = std::move(call)] { call(*attributes_); });
-                   }});
+    view_ = show_tree(
+        config_.tree, admin_path_ == default_client_socket(), default_server_socket(),
+        {.group = config_.admin_group,
+         .own = Side::client,
+         .on_home =
+             [this](std::function<void(Attributes&)> call) {
+               reactors_->home().post([this, call = std::move(call)] { call(*attributes_); });
+             },
+         .last_command = attributes_->last_command()});
   }
 
   // Without it lost links are noticed by their silence only.
@@ -196,13 +200,14 @@ class ClientDaemon::Impl {
   }
 
   // On the home loop.
-  void answer(const AdminRequest& request, const AdminReply& reply) {
+  void answer(const AdminRequest& request, const AdminReply& answered) {
     if (!manager_) {
       AdminResponse response;
       response.error = Problem{ProblemCode::busy, "the daemon is starting", "try again", EAGAIN};
-      return reply(response);
+      return answered(response);
     }
-    if (Attributes::is_for(request.command)) return attributes_->handle(request, reply);
+    if (Attributes::is_for(request.command)) return attributes_->handle(request, answered);
+    const AdminReply reply = attributes_->noting(answered);
     switch (request.command) {
       case AdminCommand::map:
         return manager_->map(request.map, request.exclusive, request.once, reply);

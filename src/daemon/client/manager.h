@@ -66,7 +66,9 @@ class Manager final {
              const ManagerReply& reply);
   // A link of this machine, or an address on it, came or went.
   void link_changed(const fabric::Address& local, bool up);
-  AdminResponse list() const;
+  // Who uses a block device is found in /proc: looked up only where it is told.
+  enum class Users { counted, left_out };
+  AdminResponse list(Users users = Users::counted) const;
   // Unmaps what is mapped and not in use; `in_use`: whether something is left that is.
   void close_unused(std::function<void(bool in_use)> done);
   // Unmaps everything; what is in use is taken away. Refuses further maps.
@@ -134,7 +136,7 @@ class Manager final {
   void set_on_session(const std::string& target, const std::vector<Setting>& settings,
                       const ManagerReply& reply);
   unsigned lowest_free_number() const;
-  DeviceView view_of(const Mapping& mapping) const;
+  DeviceView view_of(const Mapping& mapping, Users users = Users::counted) const;
   SessionView view_of(const Session& session) const;
   static AdminResponse failure(Problem problem);
 

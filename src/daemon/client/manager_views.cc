@@ -54,7 +54,7 @@ PathView path_view(const rtrs::client::PathInfo& path) {
 
 }  // namespace
 
-DeviceView Manager::view_of(const Mapping& mapping) const {
+DeviceView Manager::view_of(const Mapping& mapping, Users users) const {
   DeviceView view;
   view.name = fmt::format("rnbd{}", mapping.number);
   view.volume = mapping.request.device_path;
@@ -79,7 +79,8 @@ DeviceView Manager::view_of(const Mapping& mapping) const {
   view.size = limits.size;
   view.logical_block_size = limits.logical_block_size;
   view.physical_block_size = limits.physical_block_size;
-  view.users = mapping.state == State::ready ? frontends_.user_count(mapping.presence) : 0;
+  if (mapping.state == State::ready && users == Users::counted)
+    view.users = frontends_.user_count(mapping.presence);
   client::DeviceCounters counters = mapping.device->counters();
   view.reads = counters.reads;
   view.read_bytes = counters.read_bytes;
@@ -118,8 +119,8 @@ SessionView Manager::view_of(const Session& session) const {
     wire += path.wire;
     connected = connected || path.state == rtrs::client::PathState::connected;
   }
-  for (const client::RemoteDevice* device : session.client->devices())
   add_up(view);
+  for (const client::RemoteDevice* device : session.client->devices())
     queue += device->counters().queue;
   view.stages = {stage_view("queue", queue), stage_view("wire", wire)};
   if (connected)
@@ -129,7 +130,7 @@ SessionView Manager::view_of(const Session& session) const {
   return view;
 }
 
-AdminResponse Manager::list() const {
+AdminResponse Manager::list(Users users) const {
   AdminResponse response;
   response.daemon = {.program = "rnbd-client",
                      .version = RNBD_VERSION,
@@ -137,7 +138,7 @@ AdminResponse Manager::list() const {
                      .listen = {},
                      .search_path = "",
                      .exports = {}};
-  for (const auto& mapping : mappings_) response.devices.push_back(view_of(*mapping));
+  for (const auto& mapping : mappings_) response.devices.push_back(view_of(*mapping, users));
   std::sort(response.devices.begin(), response.devices.end(),
             [](const DeviceView& a, const DeviceView& b) {
               return a.name.size() != b.name.size() ? a.name.size() < b.name.size()

@@ -94,13 +94,14 @@ ServerAdmin::ServerAdmin(const ServerConfig& config,
       listening_(std::move(listening)),
       server_(server),
       exports_(exports),
-      attributes_([this](const AdminReply& reply) { list(reply); },
+      attributes_([this](bool, const AdminReply& reply) { list(reply); },
                   [this](const AdminRequest& request, const AdminReply& reply) {
                     handle(request, reply);
                   }) {}
 
-void ServerAdmin::handle(const AdminRequest& request, const AdminReply& reply) {
-  if (Attributes::is_for(request.command)) return attributes_.handle(request, reply);
+void ServerAdmin::handle(const AdminRequest& request, const AdminReply& answered) {
+  if (Attributes::is_for(request.command)) return attributes_.handle(request, answered);
+  const AdminReply reply = attributes_.noting(answered);
   switch (request.command) {
     case AdminCommand::list:
     case AdminCommand::ping:

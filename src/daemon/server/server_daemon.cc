@@ -252,10 +252,12 @@ class ServerDaemon::Impl {
     view_ = show_tree(config_.tree, admin_path_ == default_server_socket(), default_client_socket(),
                       {.group = config_.admin_group,
                        .own = Side::server,
-                       .on_home = [this](std::function<void(Attributes&)> call) {
-                         reactors_->home().post(
-                             [this, call = std::move(call)] { call(requests_->attributes()); });
-                       }});
+                       .on_home =
+                           [this](std::function<void(Attributes&)> call) {
+                             reactors_->home().post(
+                                 [this, call = std::move(call)] { call(requests_->attributes()); });
+                           },
+                       .last_command = requests_->attributes().last_command()});
   }
 
   void stop_server() {

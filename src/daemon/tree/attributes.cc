@@ -62,19 +62,23 @@ std::string followed(const TreeState& state, std::string path) {
 
 }  // namespace
 
-Attributes::Attributes(List list, Execute execute)
+Attributes::Attributes(List list, Execute execute, Clock clock)
     : list_(std::move(list)),
       execute_(std::move(execute)),
+      clock_(std::move(clock)),
       cpus_(std::max(1U, std::thread::hardware_concurrency())),
-      states_([this](const Coalescer<TreeStatePtr>::Want& told) { take_state(told); }) {}
+      states_([this](const Coalescer<TreeStatePtr>::Want& told) { take_state(false, told); },
+              clock_),
+      full_states_([this](const Coalescer<TreeStatePtr>::Want& told) { take_state(true, told); },
+                   clock_) {}
 
 bool Attributes::is_for(AdminCommand command) {
   return command == AdminCommand::list_attributes || command == AdminCommand::read_attribute ||
          command == AdminCommand::write_attribute;
 }
 
-void Attributes::take_state(const Coalescer<TreeStatePtr>::Want& told) {
-  list_([this, told](AdminResponse response) {
+void Attributes::take_state(bool with_users, const Coalescer<TreeStatePtr>::Want& told) {
+  list_(with_users, [this, told](AdminResponse response) {
     auto state = std::make_shared<TreeState>();
     state->state = std::move(response);
     if (last_errors_.size() > kReasonsMax) forget_the_gone(*state);
@@ -84,34 +88,58 @@ void Attributes::take_state(const Coalescer<TreeStatePtr>::Want& told) {
   });
 }
 
+AdminReply Attributes::noting(const AdminReply& reply) const {
+  return [last = last_command_, clock = clock_, reply](AdminResponse response) {
+    last->answered(clock());
+    reply(std::move(response));
+  };
+}
+
 void Attributes::handle(const AdminRequest& request, const AdminReply& reply) {
   const std::string named = trimmed(request.target);
   if (request.command == AdminCommand::write_attribute) return write(named, request.text, reply);
-  const bool read = request.command == AdminCommand::read_attribute;
-  look([named, read, reply](const TreeStatePtr& state) {
+  if (request.command == AdminCommand::list_attributes) return list_nodes(request, reply);
+  look({named, Depth::node}, [named, reply](const TreeStatePtr& state) {
     const std::string path = followed(*state, named);
-    const Nodes nodes = state->nodes({path, read ? Depth::node : Depth::all});
+    const Nodes nodes = state->nodes({path, Depth::node});
     if (nodes.empty()) return reply(nothing_there(path, ENOENT));
-    AdminResponse response;
-    response.daemon = state->state.daemon;
-    if (!read) {
-      for (const Node& node : nodes) response.nodes.push_back(view_of(node));
-    } else if (nodes[0].kind != NodeKind::attribute) {
+    if (nodes[0].kind != NodeKind::attribute) {
       const bool link = nodes[0].kind == NodeKind::link;
       return reply(
           failure({ProblemCode::usage,
                    fmt::format("'{}' is {}, not an attribute", printable(path),
                                link ? "a link" : "a directory"),
                    link ? "it leads to " + nodes[0].text : "list it", link ? EINVAL : EISDIR}));
-    } else {
-      response.text = nodes[0].text;
     }
+    AdminResponse response;
+    response.daemon = state->state.daemon;
+    response.text = nodes[0].text;
     reply(std::move(response));
   });
 }
 
+void Attributes::list_nodes(const AdminRequest& request, const AdminReply& reply) {
+  const bool names = request.depth == "names";
+  const Depth depth = request.depth == "node" ? Depth::node : names ? Depth::children : Depth::all;
+  const std::string named = trimmed(request.target);
+  auto want = [named, depth, names, reply](const TreeStatePtr& state) {
+    const std::string path = followed(*state, named);
+    const Nodes nodes = state->nodes({path, depth});
+    if (nodes.empty()) return reply(nothing_there(path, ENOENT));
+    AdminResponse response;
+    if (!names) response.daemon = state->state.daemon;
+    for (const Node& node : nodes) {
+      response.nodes.push_back(view_of(node));
+      if (names) response.nodes.back().text.clear();
+    }
+    reply(std::move(response));
+  };
+  if (names && request.recent) return look_since(clock_() - kNamesAge, want);
+  look({named, depth}, want);
+}
+
 void Attributes::write(const std::string& path, const std::string& text, const AdminReply& reply) {
-  look([this, path, text, reply](const TreeStatePtr& state) {
+  look({path, Depth::node}, [this, path, text, reply](const TreeStatePtr& state) {
     const Nodes nodes = state->nodes({followed(*state, path), Depth::node});
     if (nodes.empty())
       return reply(nothing_there(path, ENODEV));  // it was there when it was opened

@@ -12,10 +12,15 @@ namespace {
 struct Daemon {
   std::deque<AdminReply> lists;
   std::deque<std::pair<AdminRequest, AdminReply>> commands;
-  Attributes attributes{[this](AdminReply reply) { lists.push_back(std::move(reply)); },
+  Attributes attributes{[this](bool with_users, AdminReply reply) {
+                          counted += with_users ? 1 : 0;
+                          lists.push_back(std::move(reply));
+                        },
                         [this](const AdminRequest& request, AdminReply reply) {
-                          commands.emplace_back(request, std::move(reply));
-                        }};
+                          commands.emplace_back(request, attributes.noting(std::move(reply)));
+                        },
+                        [this] { return now; }};
+  TimePoint now{std::chrono::seconds(1)};
 
   void list() {
     AdminResponse state;
@@ -45,6 +50,7 @@ struct Daemon {
     return answer;
   }
   int next_error = 0;
+  int counted = 0;  // lists with users
 };
 
 constexpr const char* kPolicy = "devices/virtual/rtrs-client/s/mpath_policy";
@@ -100,9 +106,9 @@ TEST(Attributes, OneSnapshotServesAllWhoAskAtOneTimeAndNobodyWhoAsksLater) {
   Daemon daemon;
   int told = 0;
   const auto want = [&](const TreeStatePtr&) { ++told; };
-  daemon.attributes.look(want);
-  daemon.attributes.look(want);
-  daemon.attributes.look(want);
+  daemon.attributes.look({kPolicy, Depth::node}, want);
+  daemon.attributes.look({kPolicy, Depth::node}, want);
+  daemon.attributes.look({kPolicy, Depth::node}, want);
   EXPECT_EQ(daemon.lists.size(), 1U);
   daemon.list();
   EXPECT_EQ(told, 1);  // the others came after it was taken
@@ -110,6 +116,74 @@ TEST(Attributes, OneSnapshotServesAllWhoAskAtOneTimeAndNobodyWhoAsksLater) {
   daemon.list();
   EXPECT_EQ(told, 3);
   EXPECT_TRUE(daemon.lists.empty());
+}
+
+// Names as the file system looks them up; true if they were of a snapshot that was there already.
+bool names_were_known(Daemon& daemon) {
+  AdminRequest request{.command = AdminCommand::list_attributes,
+                       .target = "devices/virtual/rtrs-client",
+                       .depth = "names",
+                       .recent = true};
+  std::size_t nodes = 0;
+  daemon.attributes.handle(request,
+                           [&](const AdminResponse& answer) { nodes = answer.nodes.size(); });
+  const bool known = daemon.lists.empty();
+  if (!known) daemon.list();
+  EXPECT_EQ(nodes, 2U);  // the directory and its session
+  return known;
+}
+
+TEST(Attributes, NamesAreSharedForAShortWhile) {
+  Daemon daemon;
+  EXPECT_FALSE(names_were_known(daemon));
+  daemon.now += kNamesAge - Duration(1);
+  EXPECT_TRUE(names_were_known(daemon));
+  daemon.now += Duration(1);
+  EXPECT_FALSE(names_were_known(daemon));
+}
+
+TEST(Attributes, WhatAnAttributeReadsIsNeverShared) {
+  Daemon daemon;
+  EXPECT_FALSE(names_were_known(daemon));
+  std::optional<std::string> text;
+  AdminRequest request{.command = AdminCommand::read_attribute, .target = kPolicy};
+  daemon.attributes.handle(request, [&](const AdminResponse& answer) { text = answer.text; });
+  EXPECT_FALSE(text);
+  daemon.list();
+  EXPECT_EQ(text, "round-robin (RR: 0)\n");
+}
+
+TEST(Attributes, UsersAreCountedOnlyWhereTheyAreTold) {
+  Daemon daemon;
+  daemon.ask(AdminCommand::read_attribute, kPolicy);
+  names_were_known(daemon);
+  daemon.ask(AdminCommand::write_attribute, kPolicy, "mi");
+  EXPECT_EQ(daemon.counted, 0);
+  daemon.ask(AdminCommand::read_attribute, "block/rnbd0/rnbd/users");
+  EXPECT_EQ(daemon.counted, 1);
+  daemon.ask(AdminCommand::list_attributes, "block");
+  EXPECT_EQ(daemon.counted, 2);
+}
+
+TEST(Attributes, NothingOfBeforeAnAnsweredCommandIsShownAgain) {
+  Daemon daemon;
+  daemon.ask(AdminCommand::write_attribute, kPolicy, "mi");
+  daemon.now += Duration(1);
+  EXPECT_FALSE(names_were_known(daemon));
+  daemon.now += Duration(1);
+  EXPECT_TRUE(names_were_known(daemon));
+  daemon.ask(AdminCommand::write_attribute, kPolicy, "bogus");  // not even tried
+  EXPECT_FALSE(daemon.ask(AdminCommand::read_attribute, kLastError)->text.empty());
+  EXPECT_TRUE(names_were_known(daemon));
+  daemon.ask(AdminCommand::write_attribute, kPolicy, "rr");
+  EXPECT_FALSE(names_were_known(daemon));
+  // Any other command of the admin socket.
+  daemon.now += Duration(1);
+  EXPECT_FALSE(names_were_known(daemon));
+  const AdminReply reply = daemon.attributes.noting([](const AdminResponse&) {});
+  EXPECT_TRUE(names_were_known(daemon));  // not yet answered
+  reply(AdminResponse{});
+  EXPECT_FALSE(names_were_known(daemon));
 }
 
 }  // namespace

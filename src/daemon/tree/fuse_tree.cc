@@ -1,6 +1,7 @@
 #include "daemon/tree/fuse_tree.h"
 
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -9,13 +10,16 @@
 #include <cstring>
 #include <utility>
 
+#include "daemon/tree/last_command.h"
 #include "daemon/tree/store.h"
 
 namespace rnbd::daemon {
 namespace {
 
 constexpr double kNoCaching = 0.0;    // directories come and go
-constexpr double kForGood = 86400.0;  // but for these
+constexpr double kForGood = 86400.0;  // but for those that last
+// What is told of those: only how many directories are in them ever changes, with the daemons.
+constexpr double kLastingAttributes = std::chrono::duration<double>(kNamesAge).count();
 // Room for writes that are too long, so that they come in one piece and are refused as one.
 constexpr unsigned kTransferMax = 65536;
 
@@ -107,7 +111,7 @@ void FuseTree::reply_entry(fuse_req_t request, const Nodes& nodes, const std::st
   fuse_entry_param entry{};
   entry.ino = inode.number;
   entry.attr = attributes(inode);
-  entry.attr_timeout = kNoCaching;
+  entry.attr_timeout = is_lasting(path) ? kLastingAttributes : kNoCaching;
   entry.entry_timeout = is_lasting(path) ? kForGood : kNoCaching;
   ++inode.lookups;
   if (fuse_reply_entry(request, &entry) != 0) inodes_.forget(entry.ino, 1);
@@ -120,7 +124,7 @@ void FuseTree::reply_attributes(fuse_req_t request, std::uint64_t number) {
     return;
   }
   const struct stat st = attributes(*inode);
-  fuse_reply_attr(request, &st, kNoCaching);
+  fuse_reply_attr(request, &st, is_lasting(inode->path) ? kLastingAttributes : kNoCaching);
 }
 
 // ---- the calls ----
@@ -205,9 +209,14 @@ struct TreeOperations {
       fuse_reply_err(req, error);
       return;
     }
-    info->fh = tree.files_.open({.path = inode->path, .inode = number});
-    info->direct_io = 1;
-    if (fuse_reply_open(req, info) != 0) tree.files_.close(info->fh);
+    // libfuse 3.14 has no word for parallel writes (Linux 6.2), without which a write of one file
+    // waits, uninterruptibly, for one of the same file: a map_device for one whose server is away.
+    // So the answer is made here (struct fuse_open_out of <linux/fuse.h>). Others ignore the flag.
+    fuse_open_out opened{};
+    opened.fh = tree.files_.open({.path = inode->path, .inode = number});
+    opened.open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
+    if (fuse_reply_buf(req, reinterpret_cast<const char*>(&opened), sizeof opened) != 0)
+      tree.files_.close(opened.fh);
   }
 
   static void release(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {

@@ -25,6 +25,10 @@ namespace {
 constexpr int kStandbyMs = 1000;  // between looks for the place to become free
 constexpr auto kLookTimeout = std::chrono::seconds(2);
 constexpr auto kWriteTimeout = std::chrono::minutes(5);
+// Questions to the other daemon at a time: its admin socket has others to serve. Looks have a line
+// of their own, as writes may take long.
+constexpr std::size_t kLooksMax = 12;
+constexpr std::size_t kWritesMax = 24;
 
 TreeOwner owner_of(const std::string& group) {
   TreeOwner owner{.uid = geteuid(), .gid = getegid()};
@@ -43,8 +47,10 @@ class FuseView::Impl final : private TreeAccess {
       : options_(std::move(options)),
         tree_(*this, owner_of(options_.group)),
         mount_(options_.mountpoint),
-        own_([this](const Coalescer<TreeStatePtr>::Want& told) { ask_own(told); }),
-        peer_(options_.peer_socket) {}
+        own_([this](const Coalescer<TreeStatePtr>::Want& told) { ask_own(Depth::node, told); }),
+        full_own_([this](const Coalescer<TreeStatePtr>::Want& told) { ask_own(Depth::all, told); }),
+        looks_(options_.peer_socket, kLooksMax),
+        writes_(options_.peer_socket, kWritesMax) {}
 
   void start() {
     try_mount();
@@ -65,11 +71,13 @@ class FuseView::Impl final : private TreeAccess {
       polls.clear();
       polls.push_back({mailbox_->fd(), POLLIN, 0});
       polls.push_back({mount_.fd(), POLLIN, 0});  // -1 is ignored
-      peer_.add_polls(polls);
-      const int most = mount_.mounted() || given_up_ ? -1 : kStandbyMs;
-      if (poll(polls.data(), polls.size(), peer_.poll_timeout_ms(most)) < 0 && errno != EINTR)
-        break;
-      peer_.on_polled(polls.data() + 2);  // before anything asks it more than these
+      const std::size_t looks_polled = looks_.add_polls(polls);
+      writes_.add_polls(polls);
+      int most = mount_.mounted() || given_up_ ? -1 : kStandbyMs;
+      most = writes_.poll_timeout_ms(looks_.poll_timeout_ms(most));
+      if (poll(polls.data(), polls.size(), most) < 0 && errno != EINTR) break;
+      looks_.on_polled(polls.data() + 2);
+      writes_.on_polled(polls.data() + 2 + looks_polled);
       if (polls[0].revents != 0) mailbox_->run();
       if (polls[1].revents != 0) serve();
       if (!mount_.mounted() && !given_up_ && !stopping_) try_mount();
@@ -121,34 +129,48 @@ class FuseView::Impl final : private TreeAccess {
     return !options_.peer_socket.empty() && side_of(path) != options_.own;
   }
 
-  void ask_own(const Coalescer<TreeStatePtr>::Want& told) {
+  void ask_own(Depth depth, const Coalescer<TreeStatePtr>::Want& told) {
     // What the loop tells is carried to this thread.
-    options_.on_home([mailbox = mailbox_, told](Attributes& attributes) {
-      attributes.look([mailbox, told](const TreeStatePtr& state) {
+    options_.on_home([mailbox = mailbox_, depth, told](Attributes& attributes) {
+      attributes.look({.path = {}, .depth = depth}, [mailbox, told](const TreeStatePtr& state) {
         mailbox->post([told, state] { told(state); });
       });
     });
   }
 
-  void look_at_own(const std::string& path, Depth depth, std::function<void(const Nodes&)> told) {
-    own_.want([path, depth, told = std::move(told)](const TreeStatePtr& state) {
-      told(state->nodes({path, depth}));
-    });
+  // What names may be shown of: nothing from before a command that was answered, by this tree or
+  // by our own daemon.
+  TimePoint names_since(TimePoint now) const {
+    return std::max({now - kNamesAge, last_write_, options_.last_command->time()});
   }
 
+  void look_at_own(const std::string& path, Depth depth, std::function<void(const Nodes&)> told) {
+    auto want = [path, depth, told = std::move(told)](const TreeStatePtr& state) {
+      told(state->nodes({path, depth}));
+    };
+    if (depth == Depth::children)
+      return own_.want_since(names_since(Peer::Clock::now()), std::move(want));
+    (tells_users({path, depth}) ? full_own_ : own_).want(std::move(want));
+  }
+
+  // The other daemon knows when it was commanded last, but not when we were.
   void look_at_peers(const std::string& path, Depth depth, std::function<void(const Nodes&)> told) {
+    const TimePoint now = Peer::Clock::now();
     AdminRequest request;
     request.command = AdminCommand::list_attributes;
     request.target = path;
-    peer_.ask(request, kLookTimeout,
-              [path, depth, told = std::move(told)](const Outcome<AdminResponse>& outcome) {
-                Nodes nodes;
-                if (outcome && !outcome->error)
-                  for (const NodeView& view : outcome->nodes) add(nodes, view, path, depth);
-                told(nodes);
-              });
+    request.depth = depth == Depth::children ? "names" : "node";
+    request.recent = depth == Depth::children && names_since(now) == now - kNamesAge;
+    looks_.ask(request, kLookTimeout,
+               [path, depth, told = std::move(told)](const Outcome<AdminResponse>& outcome) {
+                 Nodes nodes;
+                 if (outcome && !outcome->error)
+                   for (const NodeView& view : outcome->nodes) add(nodes, view, path, depth);
+                 told(nodes);
+               });
   }
 
+  // An older release tells all that is below.
   static void add(Nodes& nodes, const NodeView& view, const std::string& path, Depth depth) {
     if (view.path != path) {
       const std::size_t start = path.empty() ? 0 : path.size() + 1;
@@ -177,21 +199,25 @@ class FuseView::Impl final : private TreeAccess {
   }
 
   void write(const std::string& path, std::string text, std::function<void(int)> done) override {
+    auto written = [this, done = std::move(done)](int error) {
+      if (error == 0) last_write_ = Peer::Clock::now();
+      done(error);
+    };
     if (is_own(path))
       return options_.on_home([mailbox = mailbox_, path, text = std::move(text),
-                               done = std::move(done)](Attributes& attributes) {
-        attributes.write(path, text, [mailbox, done](const AdminResponse& response) {
+                               written = std::move(written)](Attributes& attributes) {
+        attributes.write(path, text, [mailbox, written](const AdminResponse& response) {
           const int error = errno_of(response);
-          mailbox->post([done, error] { done(error); });
+          mailbox->post([written, error] { written(error); });
         });
       });
-    if (!is_peers(path)) return done(ENODEV);
+    if (!is_peers(path)) return written(ENODEV);
     AdminRequest request;
     request.command = AdminCommand::write_attribute;
     request.target = path;
     request.text = std::move(text);
-    peer_.ask(request, kWriteTimeout, [done](const Outcome<AdminResponse>& outcome) {
-      done(outcome ? errno_of(*outcome) : ENODEV);
+    writes_.ask(request, kWriteTimeout, [written](const Outcome<AdminResponse>& outcome) {
+      written(outcome ? errno_of(*outcome) : ENODEV);
     });
   }
 
@@ -204,8 +230,9 @@ class FuseView::Impl final : private TreeAccess {
   const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
   FuseTree tree_;
   TreeMount mount_;
-  Coalescer<TreeStatePtr> own_;
-  Peer peer_;
+  Coalescer<TreeStatePtr> own_, full_own_;  // the other with users
+  Peer looks_, writes_;
+  TimePoint last_write_{};
   bool standing_by_ = false;
   bool given_up_ = false;
   std::atomic<bool> stopping_ = false;

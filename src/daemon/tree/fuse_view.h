@@ -19,6 +19,7 @@ struct FuseViewOptions {
   Side own = Side::client;
   // Calls with the attributes of our own side, on the loop they live on; now or later, or never.
   std::function<void(std::function<void(Attributes&)>)> on_home{};
+  LastCommandPtr last_command{};  // of our own side
 };
 
 class FuseView final {

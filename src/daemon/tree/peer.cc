@@ -13,8 +13,9 @@
 namespace rnbd::daemon {
 namespace {
 
-constexpr std::size_t kQuestionsMax = 16;  // at a time: the admin socket has others to serve
 constexpr auto kSilence = std::chrono::seconds(5);
+// Between attempts at a socket whose backlog is full: nothing tells when it is not any more.
+constexpr auto kFullPause = std::chrono::milliseconds(2);
 
 tl::unexpected<Problem> away(const std::string& path, int error) {
   return problem({ProblemCode::unreachable, fmt::format("no daemon answers on {}", path), "",
@@ -43,39 +44,59 @@ Outcome<UniqueFd> Peer::connect() const {
 void Peer::ask(const AdminRequest& request, Clock::duration timeout, Answer done) {
   const auto now = Clock::now();
   if (now < silent_until_) return done(away(path_, ETIMEDOUT));
-  Question question{
-      .output = encode(request) + "\n", .deadline = now + timeout, .done = std::move(done)};
-  if (asked_.size() >= kQuestionsMax) return waiting_.push_back(std::move(question));
-  start(std::move(question));
+  waiting_.push_back(
+      {.output = encode(request) + "\n", .deadline = now + timeout, .done = std::move(done)});
+  Over over;
+  start_waiting(over);
+  for (auto& [answer, outcome] : over) answer(outcome);
 }
 
-void Peer::start(Question question) {
-  auto fd = connect();
-  if (!fd) return question.done(tl::unexpected(fd.error()));
-  question.fd = std::move(*fd);
-  asked_.push_back(std::move(question));
+void Peer::start_waiting(Over& over) {
+  const auto now = Clock::now();
+  if (now < full_until_) return;
+  while (!waiting_.empty() && asked_.size() < most_) {
+    auto fd = connect();
+    if (!fd && fd.error().error == EAGAIN) {
+      full_until_ = now + kFullPause;
+      return;
+    }
+    Question question = std::move(waiting_.front());
+    waiting_.pop_front();
+    if (!fd) {
+      over.emplace_back(std::move(question.done), tl::unexpected(fd.error()));
+      continue;
+    }
+    question.fd = std::move(*fd);
+    asked_.push_back(std::move(question));
+  }
 }
 
-void Peer::add_polls(std::vector<pollfd>& polls) const {
+std::size_t Peer::add_polls(std::vector<pollfd>& polls) {
   for (const Question& question : asked_)
     polls.push_back(
         {question.fd.get(), question.output.empty() ? short{POLLIN} : short{POLLOUT}, 0});
+  return polled_ = asked_.size();
 }
 
 int Peer::poll_timeout_ms(int most) const {
-  for (const Question& question : asked_) {
-    const auto left =
-        std::chrono::ceil<std::chrono::milliseconds>(question.deadline - Clock::now()).count();
+  const auto now = Clock::now();
+  const auto until = [&](Clock::time_point time) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(time - now).count();
     const int wait = static_cast<int>(std::clamp<std::int64_t>(left, 0, 60'000));
     if (most < 0 || wait < most) most = wait;
-  }
+  };
+  for (const Question& question : asked_) until(question.deadline);
+  for (const Question& question : waiting_) until(question.deadline);
+  if (!waiting_.empty() && asked_.size() < most_) until(full_until_);
   return most;
 }
 
 void Peer::on_polled(const pollfd* polls) {
   const auto now = Clock::now();
-  std::vector<std::pair<Answer, Outcome<AdminResponse>>> over;
-  for (auto at = asked_.begin(); at != asked_.end(); ++polls) {
+  Over over;
+  const pollfd* end = polls + polled_;
+  polled_ = 0;
+  for (auto at = asked_.begin(); polls != end; ++polls) {
     Outcome<AdminResponse> outcome;
     bool done = polls->revents != 0 && advance(*at, polls->revents, outcome);
     if (!done && at->deadline <= now) {
@@ -86,11 +107,12 @@ void Peer::on_polled(const pollfd* polls) {
     if (done) over.emplace_back(std::move(at->done), std::move(outcome));
     at = done ? asked_.erase(at) : std::next(at);
   }
-  while (!waiting_.empty() && asked_.size() < kQuestionsMax) {
-    Question next = std::move(waiting_.front());
+  while (!waiting_.empty() && waiting_.front().deadline <= now) {
+    if (asked_.empty()) silent_until_ = now + kSilence;  // the socket was full all the time
+    over.emplace_back(std::move(waiting_.front().done), away(path_, ETIMEDOUT));
     waiting_.pop_front();
-    start(std::move(next));
   }
+  start_waiting(over);
   for (auto& [done, outcome] : over) done(outcome);  // may ask again
 }
 

@@ -74,6 +74,10 @@ Side side_of(std::string_view path) {
   return name.find("server") == std::string_view::npos ? Side::client : Side::server;
 }
 
+bool tells_users(const Scope& scope) {
+  return scope.depth == Depth::all || scope.path.ends_with("/users");
+}
+
 Nodes project(const TreeInput& input, const Scope& scope) {
   Builder builder(scope, input.last_errors);
   for (std::string_view path : kLasting) builder.directory(std::string(path));

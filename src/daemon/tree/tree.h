@@ -73,6 +73,9 @@ inline constexpr std::uint64_t kAttributeSize = 4096;  // what stat() tells
 NodeView view_of(const Node& node);
 Node node_of(const NodeView& view);  // without what a write would do
 
+// Whether this shows how many use a device: that takes long to find out.
+bool tells_users(const Scope& scope);
+
 // Whose part of the tree this is, told by the path alone.
 enum class Side { client, server, both };
 Side side_of(std::string_view path);
