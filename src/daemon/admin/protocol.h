@@ -68,8 +68,8 @@ struct AdminRequest {
   std::uint64_t size = 0;           // resize: bytes; 0: what the server has
   std::string counters{};  // reset: rdma, reconnects, cpu_migration_from, cpu_migration_to, all
   std::string text{};      // write_attribute
-  std::string depth{};     // list_attributes: "node"; "names" of what is in it; else all that is below
-  bool recent = false;     // names of 50 ms ago will do, if no command was answered since
+  std::string depth{};  // list_attributes: "node"; "names" of what is in it; else all that is below
+  bool recent = false;  // names of 50 ms ago will do, if no command was answered since
 };
 
 struct AdminResponse {
