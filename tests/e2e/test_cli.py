@@ -85,6 +85,7 @@ class Showing(Both):
         self.assertEqual(self.cli("list", "name", "noheaders").stdout, "rnbd0\nrnbd1\n")
         self.assertEqual(self.cli("list", "name,volume", "-o", "csv").stdout,
                          '"name","volume"\n"rnbd0","disk0"\n"rnbd1","disk1"\n')
+        self.assertEqual(len(self.cli("server", "list", "-o", "csv").stdout.splitlines()), 3)  # one table
         self.assertNotIn("USERS", self.cli("list", "-users").stdout)
         self.assertEqual(self.cli("list", "sessions", "sessname,path_uu").stdout.splitlines()[1].split(), ["a@b", "U"])
         self.assertIn("'size'", self.cli("list", "--fields=sise", check=False).stderr)

@@ -44,7 +44,8 @@ Outcome<Tables> tables_of(const Command& command, const AdminResponse& answer) {
   std::vector<Target> targets{command.target};
   if (command.target == Target::any) {
     targets = {Target::device};
-    const bool one = !command.fields.empty() || command.old_shape;
+    const bool one = !command.fields.empty() || command.old_shape ||
+                     (command.verb == Verb::list && command.output == Output::csv);
     // "show SESSION FIELDS" of a session without devices
     if (one && command.verb == Verb::show && answer.devices.empty() && answer.opens.empty())
       targets = {Target::session};
