@@ -3,6 +3,7 @@ import errno
 import os
 import random
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -332,6 +333,25 @@ class FileSystem(Tree):
         self.assertLess(time.monotonic() - started, 8)
         self.server.process.send_signal(signal.SIGCONT)
 
+    def test_nothing_of_before_a_command_is_shown_after_it(self):
+        for order in (("server", "client"), ("client", "server")):  # whose side is its own to who shows the tree
+            self.start_both(order=order, frontend="nbd")
+            sides = ("devices/virtual/rnbd-client/ctl/devices/disk0@blktest",
+                     "devices/virtual/rnbd-server/ctl/devices/disk0", "block/rnbd0/rnbd")
+            there = lambda names: [os.path.lexists(self.root / name) for name in names]
+            for _ in range(10):
+                self.assertEqual(there(sides), [False] * 3)
+                self.map_by_tree("disk0")
+                self.assertEqual(there(sides), [True] * 3)
+                self.assertEqual(self.write("block/rnbd0/rnbd/unmap_device", "normal"), 0)
+            for _ in range(5):  # by the admin socket
+                self.assertEqual(there(sides[:1]), [False])
+                self.map("disk0", session="blktest")
+                self.assertEqual(there(sides[:1]), [True])
+                self.unmap("rnbd0")
+            for daemon in (self.client, self.server):
+                self.assertEqual(daemon.terminate(), 0)
+
     def test_the_admin_commands_are_the_same_attributes(self):
         self.start_both(frontend="nbd")
         self.map_by_tree("disk0")
@@ -352,7 +372,6 @@ class FileSystem(Tree):
 
     def ask(self, side, request):
         import json
-        import socket
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(30)
             s.connect(str(self.dir / f"{side}-admin.sock"))

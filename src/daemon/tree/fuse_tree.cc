@@ -1,7 +1,6 @@
 #include "daemon/tree/fuse_tree.h"
 
 #include <fcntl.h>
-#include <linux/fuse.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -209,14 +208,11 @@ struct TreeOperations {
       fuse_reply_err(req, error);
       return;
     }
-    // libfuse 3.14 has no word for parallel writes (Linux 6.2), without which a write of one file
-    // waits, uninterruptibly, for one of the same file: a map_device for one whose server is away.
-    // So the answer is made here (struct fuse_open_out of <linux/fuse.h>). Others ignore the flag.
-    fuse_open_out opened{};
-    opened.fh = tree.files_.open({.path = inode->path, .inode = number});
-    opened.open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
-    if (fuse_reply_buf(req, reinterpret_cast<const char*>(&opened), sizeof opened) != 0)
-      tree.files_.close(opened.fh);
+    info->fh = tree.files_.open({.path = inode->path, .inode = number});
+    // FOPEN_PARALLEL_DIRECT_WRITES would be of no use: Linux takes a file that was opened with
+    // O_TRUNC for empty, and who writes beyond the end locks out all others.
+    info->direct_io = 1;
+    if (fuse_reply_open(req, info) != 0) tree.files_.close(info->fh);
   }
 
   static void release(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
