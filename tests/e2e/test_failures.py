@@ -54,6 +54,23 @@ class Failures(EndToEnd):
         self.rnbd(*words, "--wait")
         self.assertEqual([d["volume"] for d in self.devices()], ["disk0", "disk1"])
 
+    def test_a_volume_that_does_not_come_in_time_leaves_nothing_behind(self):
+        self.volume("disk0", MIB)
+        self.volume("disk1", MIB)
+        slow = 'fast_heartbeat_interval = "10s"\n'  # the session outlives the wait
+        self.start_server(extra=slow)
+        self.start_client(extra=slow + 'map_timeout = "1s"\n')
+        self.map("disk0")
+        os.kill(self.server.pid, signal.SIGSTOP)
+        try:
+            late = self.rnbd("map", "sessname=e2e", "device_path=disk1", check=False)
+            self.assertEqual(late.returncode, 6, late.stderr)
+            wait_until(lambda: [d["volume"] for d in self.devices()] == ["disk0"], "the late one to be forgotten", 10)
+        finally:
+            os.kill(self.server.pid, signal.SIGCONT)
+        wait_until(lambda: self.rnbd("map", "sessname=e2e", "device_path=disk1", check=False).returncode == 0, "it to be mapped")
+        self.assertEqual([d["volume"] for d in self.devices()], ["disk0", "disk1"])
+
     def test_server_killed_and_restarted_under_verify_load(self):
         need("fio")
         self.both()

@@ -353,7 +353,8 @@ void Manager::on_timeout(Mapping& mapping) {
   mapping.abandoned = true;
   auto waiting = std::exchange(mapping.waiting, {});
   for (const ManagerReply& reply : waiting) reply(failure(why));
-  if (mapping.state == State::opening) settle(*mapping.session);
+  if (mapping.state == State::opening)
+    mapping.session->client->cancel_open(mapping.request.device_path, from_errno(ETIMEDOUT));
 }
 
 }  // namespace rnbd::daemon

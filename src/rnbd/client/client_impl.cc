@@ -91,6 +91,12 @@ void ClientImpl::fail_device(RemoteDevice& device) {
   static_cast<RemoteDeviceImpl&>(device).fail(make_error_code(Errc::device_failed));
 }
 
+void ClientImpl::cancel_open(const std::string& path, std::error_code why) {
+  each_device([&](RemoteDeviceImpl& device) {
+    if (device.state() == DeviceState::init && device.options().path == path) device.fail(why);
+  });
+}
+
 void ClientImpl::close(std::function<void()> done) {
   RNBD_ASSERT(!closed_);
   closed_ = std::move(done);

@@ -23,6 +23,7 @@ class ClientImpl final : public Client, private rtrs::client::SessionHandler, pr
   rtrs::client::Session* session() override { return session_.get(); }
   std::vector<RemoteDevice*> devices() override;
   void fail_device(RemoteDevice& device) override;
+  void cancel_open(const std::string& path, std::error_code why) override;
 
  private:
   // none -> connecting -> greeting <-> away -> ending -> none; ready is greeting that was answered;

@@ -119,6 +119,9 @@ class Client {
   virtual std::vector<RemoteDevice*> devices() = 0;
   // Fails every request held or to come on this device (operator's word, or hold_timeout).
   virtual void fail_device(RemoteDevice& device) = 0;
+  // Nobody waits any more for the device of this path that is being opened: its `done` is told
+  // `why`.
+  virtual void cancel_open(const std::string& path, std::error_code why) = 0;
 };
 
 }  // namespace rnbd::client
