@@ -2,7 +2,7 @@
 # The services under systemd: what is mapped and in fstab is mounted again after a reboot, with what was written to it; what is
 # mounted outlives a restart of the client daemon; a shutdown with mounted volumes ends soon and loses nothing, and ends when
 # the server is gone; units of rnbdtab map and unmap; udev's names.
-# lab: --systemd --cpus 1 --timeout 560 --memory 1024 --load ublk_drv
+# lab: --systemd --cpus 1 --timeout 900 --memory 1024 --load ublk_drv
 . "$LAB_LIB"
 packaging=$(dirname "$LAB_LIB")/../../packaging
 
