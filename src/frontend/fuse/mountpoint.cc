@@ -3,6 +3,7 @@
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,9 +18,11 @@
 namespace rnbd::fuse {
 namespace {
 
+// Asks whoever shows it: attributes may be told from the kernel's cache even when nobody does any
+// more. ECONNABORTED: the question was under way when its daemon died.
 bool is_dead(const std::string& path) {
-  struct stat st {};
-  return ::stat(path.c_str(), &st) != 0 && errno == ENOTCONN;
+  struct statvfs st {};
+  return ::statvfs(path.c_str(), &st) != 0 && (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
 // mountinfo writes space, tab, newline and backslash as \ooo.
