@@ -158,6 +158,8 @@ TEST(Store, AnswersHaveTheKernelsErrno) {
   EXPECT_EQ(answered(Action::map_device, -1), 0);
   EXPECT_EQ(answered(Action::map_device, ENOENT), ENOENT);  // the volume
   EXPECT_EQ(answered(Action::map_device, ECONNREFUSED), ECONNRESET);
+  EXPECT_EQ(answered(Action::map_device, ESHUTDOWN), ECONNABORTED);
+  EXPECT_EQ(answered(Action::add_path, ESHUTDOWN), ENODEV);  // its session closed meanwhile
   EXPECT_EQ(answered(Action::map_device, -1, true), EEXIST);
   EXPECT_EQ(answered(Action::unmap_device, EBUSY), EBUSY);
   EXPECT_EQ(answered(Action::unmap_device, ENOENT), ENODEV);  // it is gone
