@@ -160,7 +160,7 @@ Request uevent_of(const Node& node, std::string_view text) {
 int kernel_errno(const Node& node, int error) {
   const bool creates = node.action == Action::map_device;
   if (!creates && error == ENOENT && node.action != Action::resize) return ENODEV;
-  if (error == ECONNREFUSED) error = ECONNRESET;  // nobody listens
+  if (error == ECONNREFUSED) error = ECONNRESET;                    // nobody listens
   if (error == ESHUTDOWN) error = creates ? ECONNABORTED : ENODEV;  // the session closed meanwhile
   if (node.action == Action::reconnect && error != EBUSY && error != ENODEV) return ENOTCONN;
   return error == 0 ? EIO : error;
