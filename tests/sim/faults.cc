@@ -247,7 +247,8 @@ void Faults::tend_paths(std::size_t number, std::size_t server, unsigned turns) 
         for (std::size_t i = 0; i < infos.size(); ++i) {
           using State = rtrs::client::PathState;
           if (infos[i].state == State::closed) session->reconnect_path(i, ignore);
-          if (infos[i].state == State::closed || infos[i].state == State::closing) well = false;
+          // One that was added and fails at once is gone again.
+          well &= infos[i].state == State::connected || infos[i].state == State::reconnecting;
         }
         Host& host = *schedule_.clients_[number].host;
         for (std::size_t i = infos.size(); i < schedule_.config_.paths; ++i) {
