@@ -197,8 +197,7 @@ class DiskQueue final : public block::Queue {
               std::error_code error) {
     if (disk_.held_) {
       disk_.world().after(
-          2ms, [this, &request, apply_call, error] { finish(request, apply_call, error); },
-          &loop_);
+          2ms, [this, &request, apply_call, error] { finish(request, apply_call, error); }, &loop_);
       return;
     }
     --outstanding_;
