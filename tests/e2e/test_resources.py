@@ -42,7 +42,8 @@ class Resources(EndToEnd):
         wait_until(lambda: time.monotonic() - start >= seconds, "the measuring time to pass", seconds + 1)
         for daemon, cpu, switched in zip(pair, used, switches):
             self.assertLess(daemon.cpu_seconds() - cpu, 0.02, f"{daemon.name} burns CPU when idle")
-            self.assertLess(daemon.context_switches() - switched, 40, f"{daemon.name} wakes up when idle")
+            # Heartbeats both ways, and a look at the size of what is open once a second: some ten a second.
+            self.assertLess(daemon.context_switches() - switched, 20 * seconds, f"{daemon.name} wakes up when idle")
 
 
 if __name__ == "__main__":

@@ -9,16 +9,13 @@
 #include <cstring>
 #include <utility>
 
-#include "daemon/tree/last_command.h"
 #include "daemon/tree/store.h"
 
 namespace rnbd::daemon {
 namespace {
 
-constexpr double kNoCaching = 0.0;    // directories come and go
-constexpr double kForGood = 86400.0;  // but for those that last
-// What is told of those: only how many directories are in them ever changes, with the daemons.
-constexpr double kLastingAttributes = std::chrono::duration<double>(kNamesAge).count();
+constexpr double kNoCaching = 0.0;    // directories come and go, and with them counts of links
+constexpr double kForGood = 86400.0;  // names of those that last
 // Room for writes that are too long, so that they come in one piece and are refused as one.
 constexpr unsigned kTransferMax = 65536;
 
@@ -110,7 +107,7 @@ void FuseTree::reply_entry(fuse_req_t request, const Nodes& nodes, const std::st
   fuse_entry_param entry{};
   entry.ino = inode.number;
   entry.attr = attributes(inode);
-  entry.attr_timeout = is_lasting(path) ? kLastingAttributes : kNoCaching;
+  entry.attr_timeout = kNoCaching;
   entry.entry_timeout = is_lasting(path) ? kForGood : kNoCaching;
   ++inode.lookups;
   if (fuse_reply_entry(request, &entry) != 0) inodes_.forget(entry.ino, 1);
@@ -123,7 +120,7 @@ void FuseTree::reply_attributes(fuse_req_t request, std::uint64_t number) {
     return;
   }
   const struct stat st = attributes(*inode);
-  fuse_reply_attr(request, &st, is_lasting(inode->path) ? kLastingAttributes : kNoCaching);
+  fuse_reply_attr(request, &st, kNoCaching);
 }
 
 // ---- the calls ----
