@@ -215,6 +215,14 @@ class UblkRecovery : public ::testing::Test {
 
 std::string node_of(std::uint32_t id) { return "/dev/ublkb" + std::to_string(id); }
 
+// Is the thread of ours in a request that is not answered?
+bool waits_for_disk(pid_t thread) {
+  std::ifstream stat("/proc/self/task/" + std::to_string(thread) + "/stat");
+  const std::string text{std::istreambuf_iterator<char>(stat), {}};
+  const std::size_t name_end = text.rfind(')');
+  return name_end != std::string::npos && text.compare(name_end, 4, ") D ") == 0;
+}
+
 TEST_F(UblkRecovery, AKilledDaemonIsReplacedUnderLoadWithoutAnError) {
   auto daemon = std::make_unique<Daemon>(file_);
   ASSERT_EQ(daemon->said().rfind("ready", 0), 0U) << daemon->said();
@@ -266,13 +274,16 @@ TEST_F(UblkRecovery, ADeviceLeftBehindIsListedAndCanBeDiscarded) {
   EXPECT_EQ(discard_device(id, kTag + 1, std::chrono::seconds(5)), from_errno(ENODEV));
   // A request that waits for a successor fails with it.
   std::atomic<int> result{0};
+  std::atomic<pid_t> thread{0};
   const UniqueFd fd(::open(node_of(id).c_str(), O_RDWR | O_DIRECT | O_CLOEXEC));
   ASSERT_TRUE(fd);
   std::thread reader([&] {
     void* memory = std::aligned_alloc(4096, 4096);
+    thread = ::gettid();
     result = ::pread(fd.get(), memory, 4096, 0) == -1 ? errno : -1;
     std::free(memory);
   });
+  while (thread == 0 || !waits_for_disk(thread)) std::this_thread::yield();
   EXPECT_FALSE(discard_device(id, kTag, std::chrono::seconds(10)));
   reader.join();
   EXPECT_EQ(result, EIO);
