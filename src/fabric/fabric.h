@@ -185,6 +185,9 @@ class Connection {
   virtual void close(std::error_code why, bool graceful = false) = 0;
   virtual const Address& local_address() const = 0;
   virtual const Address& peer_address() const = 0;
+  // What every frame carries against bytes that change on their way, once connected: "crc32c",
+  // "icrc" (of RDMA, by the adapter), "none". Constant text.
+  virtual const char* digest() const { return "none"; }
 };
 
 // A connect request waiting for its answer. May be moved to another thread, and accepted by the

@@ -80,6 +80,17 @@ class Commands(Live):
         super().setUp()
         need("nbdsh")
 
+    def test_a_path_tells_what_guards_its_bytes(self):
+        self.both(client_extra='crc = "on"\n', paths=("127.0.0.1",))
+        server = self.server_json("list", "paths")["sessions"][0]["paths"][0]
+        self.assertEqual((self.session()["paths"][0]["digest"], server["digest"]), ("crc32c", "crc32c"))
+        self.client.terminate()
+        self.start_client(extra=FAST)  # it maps the volume again; "auto" leaves it out on loopback
+        wait_until(lambda: [s["paths"][0]["digest"] for s in self.rnbd_json("list", "sessions")["sessions"]] == ["none"],
+                   "the volume to be mapped again")
+        self.server.kill()
+        wait_until(lambda: self.session()["paths"][0]["digest"] == "", "the path to be lost")
+
     def test_paths_come_and_go_under_verify_load(self):
         self.both()
         self.load()

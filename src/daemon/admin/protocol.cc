@@ -51,6 +51,7 @@ static void fields(Io& io, PathView& v) {
   io.field("state", v.state);
   io.field("fabric", v.fabric);
   io.field("device", v.device);
+  io.field("digest", v.digest);
   io.field("error", v.error);
   io.field("connections", v.connections);
   io.field("latency_us", v.latency_us);

@@ -27,6 +27,7 @@ struct PathView {
   std::string state{};            // connecting, connected, reconnecting, ...; "removed"
   std::string fabric{};           // "iwarp" (TCP, Unix sockets), "verbs" (RDMA)
   std::string device{};           // "mlx5_0/1": RDMA device and port; empty without
+  std::string digest{};           // "crc32c", "icrc" (RDMA), "none"; empty while not connected
   std::string error{};            // why it is not connected; empty when it is
   std::uint32_t connections = 0;  // server only
   std::uint64_t latency_us = 0;   // of the last heartbeat; client only

@@ -28,6 +28,7 @@ PathView path_view(const rtrs::client::PathInfo& path) {
   view.port = path.address.destination.port();
   view.state = rtrs::client::path_state_name(path.state);
   view.fabric = path.fabric;
+  view.digest = path.digest;
   view.device = to_text(path.device);
   const bool up = path.state == rtrs::client::PathState::connected;
   if (!up && path.last_error) view.error = path.last_error.message();

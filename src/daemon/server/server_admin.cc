@@ -15,6 +15,7 @@ PathView view_of(const rtrs::server::PathInfo& path) {
   PathView view;
   view.fabric = path.fabric;
   view.device = to_text(path.device);
+  view.digest = path.digest;
   view.name = path.name;
   view.state = path.state;
   view.connections = path.connections;

@@ -174,6 +174,7 @@ void add_path(Builder& b, const PathPlace& place, const PathView& path, unsigned
   command("remove_path", Action::remove_path);
   // Ours.
   b.attribute(dir, "fabric", [&] { return path.fabric; });
+  b.attribute(dir, "digest", [&] { return path.digest; });
   b.attribute(dir, "port", [&] { return std::to_string(path.port); });
   b.attribute(dir, "phase", [&] { return path.state; });
   b.attribute(dir, "fenced", yes(path.fenced));

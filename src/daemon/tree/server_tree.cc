@@ -109,6 +109,7 @@ void add_path(Builder& b, const std::string& dir, const SessionView& session, st
   about(b.writable(dir, "disconnect", Action::disconnect, words("Usage: echo 1 > disconnect")));
   // Ours.
   b.attribute(dir, "fabric", [&] { return path.fabric; });
+  b.attribute(dir, "digest", [&] { return path.digest; });
   b.attribute(dir, "phase", [&] { return path.state; });
   b.attribute(dir, "connections", [&] { return std::to_string(path.connections); });
   b.last_error(dir);

@@ -305,6 +305,15 @@ TEST(Tree, ASessionCountsWhatItsPathsDoTogether) {
   EXPECT_EQ(text_at(state, "devices/virtual/rtrs-server/blktest/io"), "6 12800 2 8192 3 4\n");
 }
 
+TEST(Tree, PathsTellWhatGuardsTheirBytes) {
+  AdminResponse state = client_state();
+  state.sessions[0].paths[0].digest = "icrc";
+  EXPECT_EQ(text_at(state, PATH "digest"), "icrc\n");
+  state = server_state();
+  state.sessions[0].paths[0].digest = "crc32c";
+  EXPECT_EQ(text_at(state, SERVER_PATH "digest"), "crc32c\n");
+}
+
 TEST(Tree, OnSocketsTheDeviceIsTheTransport) {
   AdminResponse state = client_state();
   PathView& path = state.sessions[0].paths[0];

@@ -40,7 +40,7 @@ class IwarpConnection final : public Connection, private DialHandler, private Re
   const Address& local_address() const override { return local_; }
   const Address& peer_address() const override { return peer_; }
 
-  bool uses_crc() const { return crc_; }
+  const char* digest() const override { return crc_ ? "crc32c" : "none"; }
 
  private:
   enum class State : std::uint8_t { dialing, open, draining, lingering, ended, closed };

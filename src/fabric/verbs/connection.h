@@ -42,6 +42,7 @@ class VerbsConnection final : public Connection, public ListNode, private CmTarg
   void close(std::error_code why, bool graceful) override;
   const Address& local_address() const override { return local_; }
   const Address& peer_address() const override { return peer_; }
+  const char* digest() const override { return "icrc"; }
 
   const Device& rdma_device() const { return *device_; }
   void on_async_event(const AsyncEvent& event);

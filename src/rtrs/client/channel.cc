@@ -87,8 +87,10 @@ void Channel::on_connected(std::span<const std::byte> private_data) {
   if (lane_.cid() != 0 && !post_receives()) return;
   tell([cid = lane_.cid(),
         accept = std::vector<std::byte>(private_data.begin(), private_data.end()),
-        address = fabric::PathAddress{connection_->local_address(), connection_->peer_address()}](
-           ChannelHandler& handler) { handler.on_channel_connected(cid, accept, address); });
+        address = fabric::PathAddress{connection_->local_address(), connection_->peer_address()},
+        digest = connection_->digest()](ChannelHandler& handler) {
+    handler.on_channel_connected(cid, accept, address, digest);
+  });
 }
 
 void Channel::on_rejected(std::span<const std::byte> private_data) {

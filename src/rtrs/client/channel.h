@@ -23,7 +23,7 @@ class ChannelHandler {
  public:
   virtual ~ChannelHandler() = default;
   virtual void on_channel_connected(std::uint16_t cid, const std::vector<std::byte>& accept,
-                                    const fabric::PathAddress& address) = 0;
+                                    const fabric::PathAddress& address, const char* digest) = 0;
   virtual void on_info_response(const std::vector<std::byte>& bytes) = 0;  // connection 0
   virtual void on_channel_active(std::uint16_t cid) = 0;
   virtual void

@@ -109,13 +109,14 @@ void Path::open_next_channel() {
 }
 
 void Path::on_channel_connected(std::uint16_t cid, const std::vector<std::byte>& bytes,
-                                const fabric::PathAddress& address) {
+                                const fabric::PathAddress& address, const char* digest) {
   if (state_ != PathState::connecting) return;
   auto accept = wire::parse_connect_accept(bytes, cid == 0);
   if (!accept) return fail(accept.error());
   if (cid == 0) {
     name_ = address.to_string();
     connected_ = address;
+    digest_ = digest;
     limits_ = *accept;
     extension_ = wire::parse_extension(bytes);
     first_conn_ = true;  // from now on this path may bring the session back
@@ -313,6 +314,7 @@ void Path::torn_down() {
   info_sent_ = tearing_down_ = false;
   hello_.state = Hello::State::none;
   extension_.reset();
+  digest_ = "";
   greeted_ = false;
   health_.slow = false;
   const std::error_code why = last_error_;
@@ -406,6 +408,7 @@ PathInfo Path::info() const {
                 .state = state_,
                 .fabric = domain_ ? domain_->capabilities().name : "",
                 .device = domain_ ? domain_->device() : fabric::DeviceName{},
+                .digest = digest_,
                 .last_error = last_error_,
                 .latency = heartbeat_.latency()};
   counters_.fill(info);

@@ -104,7 +104,7 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   };
 
   void on_channel_connected(std::uint16_t cid, const std::vector<std::byte>& accept,
-                            const fabric::PathAddress& address) override;
+                            const fabric::PathAddress& address, const char* digest) override;
   void on_info_response(const std::vector<std::byte>& bytes) override;
   void on_channel_active(std::uint16_t cid) override;
   void on_heartbeat_answer() override;
@@ -139,6 +139,7 @@ class Path final : private ChannelHandler, private HeartbeatHandler {
   const PathOptions options_;
   std::string name_;
   fabric::PathAddress connected_;  // with real addresses
+  const char* digest_ = "";        // of the connections there are
   PathHealth health_;
   PathCounters counters_;  // they outlive the attempts
   Heartbeat heartbeat_;

@@ -91,6 +91,7 @@ struct PathInfo {
   PathState state = PathState::connecting;
   std::string fabric;          // "iwarp", "verbs"; empty until first tried
   fabric::DeviceName device;   // of RDMA
+  std::string digest{};        // see fabric::Connection; empty while not connected
   std::error_code last_error;  // why it is not connected
   Duration latency{};          // of the last heartbeat
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, inflight = 0;

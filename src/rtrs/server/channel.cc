@@ -66,6 +66,7 @@ void Channel::accept() {
                                    std::span(answer).first(size), options, *this);
   if (!connection) return on_closed(connection.error());
   connection_ = std::move(*connection);
+  shared_.digest = connection_->digest();
   post_receives();
 }
 

@@ -153,6 +153,7 @@ PathInfo Path::info() const {
   if (shared_.domain) {  // none any more when it is closed and not gone yet
     info.fabric = shared_.domain->capabilities().name;
     info.device = shared_.domain->device();
+    info.digest = shared_.digest;
   }
   info.connections = static_cast<std::uint32_t>(opened_);
   Sums now = sums();

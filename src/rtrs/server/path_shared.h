@@ -48,6 +48,7 @@ struct PathShared {
   SessionShared& session_shared;
   const std::uint16_t connections;
   std::string path_name;  // constant
+  std::atomic<const char*> digest{""};
   AcceptGate gate;
   std::unique_ptr<ConnectionCounters[]> counters;  // by cid
   std::unique_ptr<fabric::Domain> domain;

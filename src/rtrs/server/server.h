@@ -135,6 +135,7 @@ struct PathInfo {
   std::string state;          // "connecting", "connected", "closing"
   std::string fabric;         // "iwarp", "verbs"
   fabric::DeviceName device;  // of RDMA
+  std::string digest;         // see fabric::Connection
   std::uint32_t connections = 0;
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, inflight = 0;
   std::uint64_t errors = 0;  // requests answered with an error
