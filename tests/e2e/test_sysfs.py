@@ -174,6 +174,32 @@ w ip:127.0.0.2 $SESS/add_path
         for path in os.listdir(self.root / server):
             self.assertEqual(len(self.read(f"{server}/{path}/stats/rdma").split()), 4)
 
+    def test_a_histogram_has_every_request_that_was_counted(self):
+        self.sh(self.MAP_BOTH)
+        self.fill("nullb0")
+        for where, stages in (("block/rnbd0/rnbd", ["queue", "wire"]), ("class/rtrs-client/blktest", ["queue", "wire"]),
+                              ("class/rtrs-server/blktest", ["server", "backend"])):
+            # Another request may be counted between the two.
+            for _ in range(100):
+                counted = [line.split() for line in self.read(f"{where}/latency").splitlines()]
+                drawn = [line.split() for line in self.read(f"{where}/latency_histogram").splitlines()]
+                sums = [[line[0], sum(int(n) for n in line[2::2])] for line in drawn]
+                if sums == [[line[0], int(line[2])] for line in counted]:
+                    break
+            self.assertEqual(sums, [[line[0], int(line[2])] for line in counted])
+            self.assertEqual([line[0] for line in drawn], stages)
+            for line in drawn:
+                bounds = [int(word.removeprefix("<").removesuffix("us")) for word in line[1::2]]
+                self.assertEqual(bounds, sorted({b for b in bounds if b & (b - 1) == 0}), line)
+            self.assertTrue(any(n for _, n in sums), drawn)
+
+    def test_the_hosts_of_a_session_are_told_as_far_as_they_are_known(self):
+        self.sh(self.MAP_BOTH)
+        here = socket.gethostname()
+        self.assertEqual(self.read("class/rtrs-client/blktest/client_host"), here + "\n")
+        self.assertEqual(self.read("class/rtrs-server/blktest/server_host"), here + "\n")
+        self.assertEqual(self.read("class/rtrs-client/blktest/server_host"), "\n")
+
     def test_statistics_are_reset(self):
         self.sh(self.MAP_BOTH)
         self.fill("nullb0")

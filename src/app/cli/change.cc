@@ -30,14 +30,6 @@ Outcome<daemon::PathSpec> parse_new_path(std::string_view word, std::uint16_t po
   return path;
 }
 
-Outcome<std::uint16_t> parse_port(std::string_view text) {
-  const auto number = daemon::parse_kernel_number(text);
-  if (!number || *number < 1 || *number > 65535)
-    return usage_problem(fmt::format("dest_port '{}' is not a port", printable(text)),
-                         "1 to 65535");
-  return static_cast<std::uint16_t>(*number);
-}
-
 Outcome<AdminRequest> parse_add(const Words& all) {
   constexpr std::string_view kPort = "dest_port=";
   const char* usage = "rnbd add path SESSION [SRC@]DST [dest_port=N]";
@@ -49,7 +41,7 @@ Outcome<AdminRequest> parse_add(const Words& all) {
       words.push_back(word);
       continue;
     }
-    auto parsed = parse_port(std::string_view(word).substr(kPort.size()));
+    auto parsed = daemon::parse_dest_port(std::string_view(word).substr(kPort.size()), 1);
     if (!parsed) return tl::unexpected(parsed.error());
     port = *parsed;
   }

@@ -112,6 +112,7 @@ void add_sessions(std::vector<Rate>& rates, const AdminResponse& before, const A
     Rate whole{Target::session, server, s.name, "", s.name, s.state};
     whole.stages = s.stages;
     for (const PathView& p : s.paths) whole.inflight += p.inflight, whole.errors += p.errors;
+    whole.reconnects = s.reconnects;
     apply(whole, counters_of(s), old ? counters_of(*old) : Counters{}, interval);
     rates.push_back(std::move(whole));
     for (const PathView& p : s.paths) {
@@ -124,6 +125,7 @@ void add_sessions(std::vector<Rate>& rates, const AdminResponse& before, const A
       Rate rate{Target::path, server, path_name(p), "", s.name, p.state};
       rate.inflight = p.inflight;
       rate.errors = p.errors;
+      rate.reconnects = p.reconnects;
       rate.stages = p.stages;
       apply(rate, counters_of(p, p.stages),
             old_path ? counters_of(*old_path, old_path->stages) : Counters{}, interval);
@@ -164,16 +166,19 @@ Json rate_json(const Rate& rate) {
             {"inflight", rate.inflight},
             {"held", rate.held},
             {"errors", rate.errors},
+            {"reconnects", rate.reconnects},
             {"mean_us", rate.mean_us}};
   Json& stages = json["stages"] = Json::array();
   for (const StageView& s : rate.stages)
     stages.push_back({{"stage", s.stage},
                       {"count", s.count},
+                      {"sum_us", s.sum_us},
                       {"p50_us", s.p50_us},
                       {"p90_us", s.p90_us},
                       {"p99_us", s.p99_us},
                       {"p999_us", s.p999_us},
-                      {"max_us", s.max_us}});
+                      {"max_us", s.max_us},
+                      {"buckets", s.buckets}});
   return json;
 }
 
@@ -200,6 +205,8 @@ std::string rates_text(const std::vector<Rate>& rates, Target only, const Style&
       {"p99", "p99", "P99", Kind::time},
       {"inflight", "inflight", "INFLIGHT", Kind::count, true, true},
       {"held", "held", "HELD", Kind::count, true, true},
+      {"errors", "errors", "ERRORS", Kind::count, true, true},
+      {"reconnects", "reconnects", "RECONNECTS", Kind::count, true, true},
   };
   const auto of_server = [](const Rate& rate) { return rate.server; };
   const bool both = std::any_of(rates.begin(), rates.end(), of_server) &&
@@ -224,7 +231,9 @@ std::string rates_text(const std::vector<Rate>& rates, Target only, const Style&
             {{}, stage ? stage->p50_us : 0, stage != nullptr},
             {{}, stage ? stage->p99_us : 0, stage != nullptr},
             {{}, rate.inflight},
-            {{}, rate.held, kind == Target::device && !rate.server}}});
+            {{}, rate.held, kind == Target::device && !rate.server},
+            {{}, rate.errors},
+            {{}, rate.reconnects, kind != Target::device && !rate.server}}});
     }
     tables.push_back(std::move(table));
   }

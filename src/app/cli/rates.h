@@ -20,7 +20,7 @@ struct Rate {
   std::string session{};  // devices and paths
   std::string state{};
   double reads = 0, writes = 0, read_bytes = 0, write_bytes = 0;  // per second
-  std::uint64_t inflight = 0, held = 0, errors = 0;
+  std::uint64_t inflight = 0, held = 0, errors = 0, reconnects = 0;
   // Of the requests in between; without any, or where it is not measured, 0.
   std::uint64_t mean_us = 0;
   std::vector<daemon::StageView> stages{};  // since the start, as the daemon tells them

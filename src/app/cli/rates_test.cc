@@ -69,6 +69,18 @@ TEST(Rates, TheTableShowsWhatWasAskedFor) {
   EXPECT_EQ(rates_text(rates, Target::path, {}).find("rnbd0"), std::string::npos);
 }
 
+TEST(Rates, ErrorsOfDevicesAndReconnectsOfPathsAreShown) {
+  Answers now = sample(100);
+  now.first.devices[0].errors = 33;
+  now.first.sessions[0].reconnects = now.first.sessions[0].paths[0].reconnects = 44;
+  const auto rates = rates_between(sample(0), now, 1s);
+  EXPECT_EQ(rates[0].errors, 33U);
+  EXPECT_EQ(rates[1].reconnects, 44U);
+  EXPECT_EQ(rates[2].reconnects, 44U);
+  for (const auto& [target, number] : {std::pair{Target::device, "33"}, {Target::path, "44"}})
+    EXPECT_NE(rates_text(rates, target, {}).find(number), std::string::npos);
+}
+
 TEST(Rates, ATableOfBothDaemonsTellsTheirSessionsApart) {
   Answers before = sample(0), now = sample(100);
   EXPECT_EQ(rates_text(rates_between(before, now, 1s), Target::any, {}).find("(server)"),

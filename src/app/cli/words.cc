@@ -8,7 +8,6 @@
 
 #include "base/log.h"
 #include "daemon/admin/suggest.h"
-#include "daemon/admin/units.h"
 
 namespace rnbd::cli {
 namespace {
@@ -16,8 +15,6 @@ namespace {
 using daemon::MapRequest;
 using daemon::Outcome;
 using daemon::usage_problem;
-
-constexpr std::array<std::string_view, 3> kModes{"ro", "rw", "migration"};
 
 std::string join_words(const std::vector<std::string>& words) {
   std::string line;
@@ -36,7 +33,7 @@ class FromWords {
       : host_(host), is_session_(is_session) {}
 
   Outcome<void> take(const std::string& word) {
-    if (std::find(kModes.begin(), kModes.end(), word) != kModes.end()) {
+    if (daemon::is_access_mode(word)) {
       request_.access_mode = word;
       return {};
     }
@@ -105,18 +102,15 @@ class FromWords {
   Outcome<void> take_key(const std::string& key, const std::string& value) {
     if (key == "sessname") return take_session(value);
     if (key == "dest_port") {
-      const auto number = daemon::parse_kernel_number(value);
-      if (!number || *number < 0 || *number > 65535)
-        return usage_problem(fmt::format("dest_port '{}' is not a port", printable(value)),
-                             "0 to 65535");
-      port_ = static_cast<std::uint16_t>(*number);
+      auto port = daemon::parse_dest_port(value);
+      if (!port) return tl::unexpected(port.error());
+      port_ = *port;
       return {};
     }
     if (key == "access_mode") {
-      if (std::find(kModes.begin(), kModes.end(), value) == kModes.end())
-        return usage_problem(fmt::format("unknown access_mode '{}'", printable(value)),
-                             daemon::suggestion(value, kModes));
-      request_.access_mode = value;
+      auto mode = daemon::parse_access_mode(key, value);
+      if (!mode) return tl::unexpected(mode.error());
+      request_.access_mode = std::move(*mode);
       return {};
     }
     if (key != "path")

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 
@@ -13,7 +14,6 @@ namespace {
 
 constexpr std::array<std::string_view, 6> kKeys{"sessname",  "path",        "device_path",
                                                 "dest_port", "access_mode", "nr_poll_queues"};
-constexpr std::array<std::string_view, 3> kAccessModes{"ro", "rw", "migration"};
 constexpr std::string_view kSpace = " \t\n\v\f\r";
 
 std::string_view strip(std::string_view text) {
@@ -122,22 +122,17 @@ class LineParser {
   }
 
   Outcome<void> take_port(std::string_view value) {
-    auto number = parse_kernel_number(value);
-    if (!number || *number < 0 || *number > 65535)
-      return usage_problem(fmt::format("dest_port '{}' is not a port", printable(value)),
-                           "0 to 65535");
-    port_ = static_cast<std::uint16_t>(*number);
+    auto port = parse_dest_port(value);
+    if (!port) return tl::unexpected(port.error());
+    port_ = *port;
     return {};
   }
 
   Outcome<void> take_access_mode(std::string_view value) {
-    for (std::string_view mode : kAccessModes) {
-      if (value != mode) continue;
-      request_.access_mode = mode;
-      return {};
-    }
-    return usage_problem(fmt::format("unknown access_mode '{}'", printable(value)),
-                         suggestion(value, kAccessModes));
+    auto mode = parse_access_mode("access_mode", value);
+    if (!mode) return tl::unexpected(mode.error());
+    request_.access_mode = std::move(*mode);
+    return {};
   }
 
   Outcome<void> take_poll_queues(std::string_view value) {
@@ -172,6 +167,24 @@ Outcome<MapRequest> parse_map_line(std::string_view line, int cpus) {
 
 bool is_frontend_name(std::string_view text) {
   return text == "auto" || text == "ublk" || text == "loop" || text == "fuse" || text == "nbd";
+}
+
+bool is_access_mode(std::string_view text) {
+  return std::find(kAccessModes.begin(), kAccessModes.end(), text) != kAccessModes.end();
+}
+
+Outcome<std::string> parse_access_mode(std::string_view key, std::string_view value) {
+  if (is_access_mode(value)) return std::string(value);
+  return usage_problem(fmt::format("unknown {} '{}'", key, printable(value)),
+                       suggestion(value, kAccessModes));
+}
+
+Outcome<std::uint16_t> parse_dest_port(std::string_view value, std::uint16_t least) {
+  const auto number = parse_kernel_number(value);
+  if (!number || *number < least || *number > 65535)
+    return usage_problem(fmt::format("dest_port '{}' is not a port", printable(value)),
+                         fmt::format("{} to 65535", least));
+  return static_cast<std::uint16_t>(*number);
 }
 
 std::string to_line(const MapRequest& request) {

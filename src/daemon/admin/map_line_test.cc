@@ -166,5 +166,12 @@ TEST(DefaultSessionName, IsClientAtServerInTheCharactersAllowed) {
   EXPECT_EQ(default_session_name("web1", {"", "unix:/run/x.sock", 1234}), "web1@local");
 }
 
+TEST(SessionName, TellsTheHostsItIsMadeOf) {
+  EXPECT_EQ(hosts_of_session_name("web1@10-0-0-1").client, "web1");
+  EXPECT_EQ(hosts_of_session_name("web1@10-0-0-1").server, "10-0-0-1");
+  EXPECT_EQ(hosts_of_session_name("blya").client, "");
+  EXPECT_EQ(hosts_of_session_name("blya").server, "");
+}
+
 }  // namespace
 }  // namespace rnbd::daemon

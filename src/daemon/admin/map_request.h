@@ -3,6 +3,7 @@
 // in the words of the command line. Text only; names are resolved and addresses parsed by the
 // daemon.
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -37,6 +38,13 @@ struct MapRequest {
 
 bool is_frontend_name(std::string_view text);
 
+inline constexpr std::array<std::string_view, 3> kAccessModes{"ro", "rw", "migration"};
+bool is_access_mode(std::string_view text);
+// One of those, told under the word `key` when it is not.
+Outcome<std::string> parse_access_mode(std::string_view key, std::string_view value);
+// The value of dest_port=, in the kernel's notation of numbers; 0 is the kernel's "any".
+Outcome<std::uint16_t> parse_dest_port(std::string_view value, std::uint16_t least = 0);
+
 // The kernel's line: "sessname=blya path=ip:10.50.100.66 device_path=/dev/ram0". White space at
 // both ends is stripped, single blanks separate; dest_port= counts for the paths after it; what is
 // given twice counts last. `cpus` bounds nr_poll_queues.
@@ -56,6 +64,11 @@ std::string to_text(const PathSpec& path);
 // client@server, as administrators of RNBD name sessions, in the characters a session name may
 // have.
 std::string default_session_name(std::string_view client_host, const PathSpec& path);
+// The hosts of a name of that form; both empty for any other.
+struct SessionHosts {
+  std::string client{}, server{};
+};
+SessionHosts hosts_of_session_name(std::string_view name);
 // The words that would map the same again, for lists and logs.
 std::string to_line(const MapRequest& request);
 

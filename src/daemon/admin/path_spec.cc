@@ -118,4 +118,10 @@ std::string default_session_name(std::string_view client_host, const PathSpec& p
   return name.substr(0, kNameBytesMax);
 }
 
+SessionHosts hosts_of_session_name(std::string_view name) {
+  const std::size_t at = name.find('@');
+  if (at == std::string_view::npos) return {};
+  return {std::string(name.substr(0, at)), std::string(name.substr(at + 1))};
+}
+
 }  // namespace rnbd::daemon

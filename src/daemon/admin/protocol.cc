@@ -41,6 +41,7 @@ static void fields(Io& io, StageView& v) {
   io.field("p99_us", v.p99_us);
   io.field("p999_us", v.p999_us);
   io.field("max_us", v.max_us);
+  io.field("buckets", v.buckets);
 }
 template <class Io>
 static void fields(Io& io, PathView& v) {

@@ -16,7 +16,6 @@ namespace {
 
 constexpr std::array<std::string_view, 4> kSchemes{"rnbd", "rnbd+rdma", "rnbd+tcp", "rnbd+unix"};
 constexpr std::array<std::string_view, 5> kQueryKeys{"sess", "path", "mode", "src", "socket"};
-constexpr std::array<std::string_view, 3> kModes{"ro", "rw", "migration"};
 constexpr std::size_t kUriBytesMax = 4096;
 
 std::optional<unsigned> hex_digit(char c) {
@@ -214,12 +213,9 @@ Outcome<MapRequest> parse_uri(std::string_view uri) {
     return usage_problem(
         fmt::format("sess '{}' contains '/' or '.', or is too long", printable(query->session)));
   request.session = query->session;
-  bool mode_known = false;
-  for (std::string_view mode : kModes) mode_known = mode_known || query->mode == mode;
-  if (!mode_known)
-    return usage_problem(fmt::format("unknown mode '{}'", printable(query->mode)),
-                         suggestion(query->mode, kModes));
-  request.access_mode = query->mode;
+  auto mode = parse_access_mode("mode", query->mode);
+  if (!mode) return tl::unexpected(mode.error());
+  request.access_mode = std::move(*mode);
   if (auto added = add_first_path(scheme, rest.substr(0, slash), *query, request); !added)
     return tl::unexpected(added.error());
   return request;

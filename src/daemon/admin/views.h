@@ -17,6 +17,9 @@ struct StageView {
   std::uint64_t count = 0;
   std::uint64_t sum_us = 0;
   std::uint64_t p50_us = 0, p90_us = 0, p99_us = 0, p999_us = 0, max_us = 0;
+  // How many took less than 1, 2, 4, … 2^k microseconds, and not less than the one before; as far
+  // as there are any. The 27th, less than 2^26, has all that took longer, too.
+  std::vector<std::uint64_t> buckets{};
 };
 
 struct PathView {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "daemon/admin/runtime.h"
 #include "daemon/admin/stages.h"
 #include "daemon/client/live_settings.h"
 #include "daemon/client/manager_state.h"
@@ -97,13 +98,22 @@ DeviceView Manager::view_of(const Mapping& mapping, Users users) const {
   return view;
 }
 
+namespace {
+
+std::string after_prefix(const std::string& destination) {  // host:store1
+  return destination.substr(destination.find(':') + 1);
+}
+
+}  // namespace
+
 SessionView Manager::view_of(const Session& session) const {
   SessionView view;
   view.name = session.name;
-  if (const std::size_t at = session.name.find('@'); at != std::string::npos) {  // as it is usual
-    view.client_host = session.name.substr(0, at);
-    view.server_host = session.name.substr(at + 1);
-  }
+  const SessionHosts hosts = hosts_of_session_name(session.name);
+  view.client_host = hosts.client.empty() ? host_name() : hosts.client;
+  view.server_host = hosts.server;
+  if (hosts.server.empty() && !session.names.empty())
+    view.server_host = after_prefix(session.names[0].asked.destination);
   view.state = session.closing ? "closing" : "connecting";
   view.policy = path_policy_name(session.policy);
   view.failover = failover_name(session.failover);

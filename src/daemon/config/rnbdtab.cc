@@ -100,7 +100,7 @@ Outcome<void> take_frontend(std::string_view value, RnbdtabEntry& entry) {
 }
 
 Outcome<void> take_flag(std::string_view flag, RnbdtabEntry& entry) {
-  if (flag == "ro" || flag == "rw" || flag == "migration")
+  if (is_access_mode(flag))
     entry.map.access_mode = flag;
   else if (flag == "once")
     entry.once = true;

@@ -6,6 +6,8 @@
 #include <memory>
 #include <utility>
 
+#include "daemon/admin/map_request.h"
+#include "daemon/admin/runtime.h"
 #include "daemon/admin/stages.h"
 
 namespace rnbd::daemon {
@@ -36,10 +38,9 @@ PathView view_of(const rtrs::server::PathInfo& path) {
 SessionView view_of(const rtrs::server::SessionInfo& session, const ServerConfig& config) {
   SessionView view;
   view.name = session.name;
-  if (const std::size_t at = session.name.find('@'); at != std::string::npos) {  // as it is usual
-    view.client_host = session.name.substr(0, at);
-    view.server_host = session.name.substr(at + 1);
-  }
+  const SessionHosts hosts = hosts_of_session_name(session.name);
+  view.client_host = hosts.client;
+  view.server_host = hosts.server.empty() ? host_name() : hosts.server;
   view.state = "connected";
   view.queue_depth = static_cast<std::uint32_t>(config.sess_queue_depth);
   view.max_io_size = config.max_chunk_size - rtrs::server::ServerOptions{}.header_size;

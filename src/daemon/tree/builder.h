@@ -65,7 +65,8 @@ std::string source_of(const PathView& path);
 std::string destination_of(const PathView& path);
 std::string hca_name(const PathView& path);
 std::string hca_port(const PathView& path);
-std::string stages_text(const std::vector<StageView>& stages);
+// latency and latency_histogram.
+void add_latency(Builder& b, const std::string& dir, const std::vector<StageView>& stages);
 // Names of the session's paths in the tree, all different.
 std::vector<std::string> path_names(const SessionView& session);
 // The word a command names the path by: its name, or where that is not enough its number.

@@ -94,7 +94,7 @@ void add_rnbd_files(Builder& b, const std::string& dir, const DeviceView& device
                        device.write_bytes, device.others, device.errors, device.inflight,
                        device.held);
   });
-  b.attribute(dir, "latency", [&] { return stages_text(device.stages); });
+  add_latency(b, dir, device.stages);
   b.last_error(dir);
 }
 
@@ -147,7 +147,7 @@ void add_path_stats(Builder& b, const PathPlace& place, const PathView& path, un
   counter("cpu_migration_to", "cpu_migration_to", [&] { return per_cpu(path.migrated_to, cpus); });
   counter("reset_all", "all", words("echo 1 to reset all statistics"));
   b.attribute(dir, "errors", [&] { return std::to_string(path.errors); });
-  b.attribute(dir, "latency", [&] { return stages_text(path.stages); });
+  add_latency(b, dir, path.stages);
 }
 
 void add_path(Builder& b, const PathPlace& place, const PathView& path, unsigned cpus) {
@@ -212,7 +212,7 @@ void add_session(Builder& b, const SessionView& session, unsigned cpus) {
     return fmt::format("{} {} {} {} {} {} {}", session.reads, session.read_bytes, session.writes,
                        session.write_bytes, session.errors, session.inflight, session.reconnects);
   });
-  b.attribute(dir, "latency", [&] { return stages_text(session.stages); });
+  add_latency(b, dir, session.stages);
   b.last_error(dir);
   if (!b.directory(dir + "/paths")) return;
   const auto names = path_names(session);

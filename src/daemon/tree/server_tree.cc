@@ -66,7 +66,7 @@ void add_open(Builder& b, const std::string& dir, const OpenView& open) {
     return fmt::format("{} {} {} {} {} {}", open.reads, open.read_bytes, open.writes,
                        open.write_bytes, open.errors, open.inflight);
   });
-  b.attribute(dir, "latency", [&] { return stages_text(open.stages); });
+  add_latency(b, dir, open.stages);
   b.last_error(dir);
 }
 
@@ -122,7 +122,7 @@ void add_path(Builder& b, const std::string& dir, const SessionView& session, st
   about(rdma);
   b.attribute(stats, "inflight", [&] { return std::to_string(path.inflight); });
   b.attribute(stats, "errors", [&] { return std::to_string(path.errors); });
-  b.attribute(stats, "latency", [&] { return stages_text(path.stages); });
+  add_latency(b, stats, path.stages);
 }
 
 void add_session(Builder& b, const SessionView& session) {
@@ -140,7 +140,7 @@ void add_session(Builder& b, const SessionView& session) {
     return fmt::format("{} {} {} {} {} {}", session.reads, session.read_bytes, session.writes,
                        session.write_bytes, session.errors, session.inflight);
   });
-  b.attribute(dir, "latency", [&] { return stages_text(session.stages); });
+  add_latency(b, dir, session.stages);
   b.directory(dir + "/paths");
   const auto names = path_names(session);
   for (std::size_t i = 0; i < session.paths.size(); ++i)

@@ -184,6 +184,21 @@ std::string stages_text(const std::vector<StageView>& stages) {
   return text;
 }
 
+std::string histogram_text(const std::vector<StageView>& stages) {
+  std::string text;
+  for (const StageView& stage : stages) {
+    text += (text.empty() ? "" : "\n") + stage.stage;
+    for (std::size_t i = 0; i < stage.buckets.size(); ++i)
+      if (stage.buckets[i] != 0) text += fmt::format(" <{}us {}", 1ULL << i, stage.buckets[i]);
+  }
+  return text;
+}
+
+void add_latency(Builder& b, const std::string& dir, const std::vector<StageView>& stages) {
+  b.attribute(dir, "latency", [&] { return stages_text(stages); });
+  b.attribute(dir, "latency_histogram", [&] { return histogram_text(stages); });
+}
+
 // Two paths between the same addresses, on other ports, are told apart by their number.
 std::vector<std::string> path_names(const SessionView& session) {
   std::vector<std::string> names;
