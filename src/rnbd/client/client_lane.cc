@@ -44,12 +44,27 @@ void ClientLane::give_up(IoContext& context, std::function<void()> settled) {
   lane_->give_up(context, std::move(settled));
 }
 
+// A device whose storage hangs must not take all permits from the others: it stops when it has
+// kShare times as many as are left, so that others have some, and more others fewer. Who is alone
+// may have them all.
+bool ClientLane::has_its_share(std::uint32_t out_of_device) const {
+  constexpr std::uint32_t kShare = 4;
+  if (open_devices_ < 2 || out_of_device == 0) return false;
+  const std::uint32_t left = capacity_ - std::min(out_, capacity_);
+  return left < 2 || out_of_device >= kShare * left;
+}
+
 // One message of each queue in turn, while there are messages and something to say.
 void ClientLane::pump() {
   if (pumping_) return;  // the round under way sees to it
   pumping_ = true;
+  ready_.splice_back(sated_);  // each has messages under way: when one is back, we are here
   while (lane_ != nullptr && !ready_.empty() && !free_.empty()) {
     RemoteQueue& queue = ready_.pop_front();
+    if (has_its_share(queue.device().out)) {
+      sated_.push_back(queue);
+      continue;
+    }
     IoContext& context = free_.pop_front();
     ++under_way_;
     if (!queue.send_next(context)) give_back(context);

@@ -50,10 +50,18 @@ class ClientLane {
       if (contexts_[i].queue != nullptr) f(contexts_[i]);
     }
   }
+  // For LaneDevice: how many devices may send, and how many messages are under way, or given up and
+  // the server may still act on them.
+  void device_opened() { ++open_devices_; }
+  void device_shut() { --open_devices_; }
+  void message_out() { ++out_; }
+  void message_back() { --out_; }
   // `settled` when the server can no longer act on it; it is done before, as of unknown fate.
   void give_up(IoContext& context, std::function<void()> settled);
 
  private:
+  bool has_its_share(std::uint32_t out_of_device) const;
+
   Loop& loop_;
   rtrs::client::Lane* lane_ = nullptr;
   std::unique_ptr<IoContext[]> contexts_;
@@ -61,6 +69,9 @@ class ClientLane {
   std::uint32_t under_way_ = 0;
   IntrusiveList<IoContext> free_;
   IntrusiveList<RemoteQueue> ready_;
+  IntrusiveList<RemoteQueue> sated_;  // would send, but their devices have their share
+  std::uint32_t open_devices_ = 0;
+  std::uint32_t out_ = 0;
   bool pumping_ = false;
   std::function<void()> detached_;
 };

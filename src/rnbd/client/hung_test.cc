@@ -177,13 +177,60 @@ TEST_P(HungAtAnyServer, TheClientMayEndBeforeTheAnswersCome) {
 
 TEST_P(HungAtAnyServer, RequestsForWhichNoPermitIsLeftAreNotWaitedForLongerEither) {
   start(GetParam());
-  client->on_home([&] { other->set_hold_timeout(kHold); });
   disk->hold(true);
   submit(400);  // more than there are permits
-  Io late(Op::write, 0, 512);
-  other_doors[0]->submit(late.fill(1));
-  ASSERT_TRUE(wait_until([&] { return all_done() && late.completions == 1; }, kHold * 2));
-  EXPECT_EQ(late.result, Errc::device_failed);
+  ASSERT_TRUE(wait_until([&] { return all_done(); }, kHold * 2));
+  for (const auto& io : all) EXPECT_EQ(io->result, Errc::device_failed);
+}
+
+TEST_P(HungAtAnyServer, HoweverManyRequestsHangOthersOfTheSessionGoOn) {
+  start(GetParam());
+  client->on_home([&] { device->set_hold_timeout({}); });
+  disk->hold(true);
+  submit(400);
+  site.world.run_for(1s);
+  Disk& third_disk = site.add_disk("third");
+  RemoteDevice& third = client->must_open("third");
+  std::vector<std::unique_ptr<Door>> third_doors;
+  for (std::size_t i : {0U, 1U})
+    third_doors.push_back(std::make_unique<Door>(site.world, third, client->loop(i)));
+  const TimePoint before = site.world.now();
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_FALSE(run(*other_doors[0], Op::write));
+    EXPECT_FALSE(run(*other_doors[1], Op::read));
+  }
+  other_disk->hold(
+      true);  // another one hangs with all it can get, and the third has its turn still
+  std::vector<std::unique_ptr<Io>> more;
+  for (std::size_t i = 0; i < 400; ++i) {
+    more.push_back(std::make_unique<Io>(Op::write, i * 512, 512));
+    other_doors[i % 2]->submit(more.back()->fill(i));
+  }
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_FALSE(run(*third_doors[0], Op::read));
+    EXPECT_FALSE(run(*third_doors[1], Op::write));
+  }
+  EXPECT_LT(site.world.now() - before, 1s);
+  disk->hold(false);
+  other_disk->hold(false);
+  const auto done = [](const auto& io) { return io->completions == 1; };
+  ASSERT_TRUE(wait_until([&] { return all_done() && std::ranges::all_of(more, done); }));
+  for (const auto& io : all) EXPECT_FALSE(io->result) << io->result.message();
+  for (const auto& io : more) EXPECT_FALSE(io->result) << io->result.message();
+  EXPECT_EQ(third_disk.overlaps, 0);
+}
+
+TEST_P(HungAtAnyServer, ADeviceThatIsAloneUsesAllPermits) {
+  start(GetParam());
+  other_doors.clear();
+  client->close(*other);
+  disk->hold(true);
+  submit(400);
+  site.world.run_for(1s);
+  rtrs::client::Session& session = *client->client().session();
+  EXPECT_EQ(disk->outstanding, session.lane(0).permits() + session.lane(1).permits());
+  disk->hold(false);
+  ASSERT_TRUE(wait_until([&] { return all_done(); }));
 }
 
 INSTANTIATE_TEST_SUITE_P(OfOursAndLikeTheKernels, HungAtAnyServer, ::testing::Bool(),

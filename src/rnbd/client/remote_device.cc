@@ -444,14 +444,18 @@ void RemoteDeviceImpl::on_patience_over() {
 void RemoteDeviceImpl::leave() {
   if (std::exchange(leaving_, true)) return;
   patience_timer_.disarm();
-  tell_lanes([](LaneDevice& part) { RNBD_ASSERT(part.queues.empty()); },
-             [this] {
-               auto done = std::exchange(unmapped_, nullptr);
-               auto opened = std::exchange(opened_, nullptr);  // closed before it was handed out
-               host_.remove_device(*this);
-               if (opened) opened(tl::unexpected(Failure{Stage::open, from_errno(ECANCELED)}));
-               if (done) done({});
-             });
+  tell_lanes(
+      [](LaneDevice& part) {
+        RNBD_ASSERT(part.queues.empty());
+        part.shut();
+      },
+      [this] {
+        auto done = std::exchange(unmapped_, nullptr);
+        auto opened = std::exchange(opened_, nullptr);  // closed before it was handed out
+        host_.remove_device(*this);
+        if (opened) opened(tl::unexpected(Failure{Stage::open, from_errno(ECANCELED)}));
+        if (done) done({});
+      });
 }
 
 }  // namespace rnbd::client

@@ -77,10 +77,16 @@ wire::IoOp wire_op(Op op) {
 
 // ---- the gate ----
 
+void LaneDevice::move_to(Gate next) {
+  if (gate != Gate::open && next == Gate::open) lane->device_opened();
+  if (gate == Gate::open && next != Gate::open) lane->device_shut();
+  gate = next;
+}
+
 void LaneDevice::open(std::uint32_t new_generation, std::uint32_t id,
                       const VolumeLimits& new_limits) {
   RNBD_ASSERT(gate != Gate::failed);
-  gate = Gate::open;
+  move_to(Gate::open);
   generation = new_generation;
   device_id = id;
   unknown = false;
@@ -93,14 +99,15 @@ void LaneDevice::resized(std::uint32_t of_generation, const VolumeLimits& new_li
 }
 
 void LaneDevice::shut() {
-  if (gate == Gate::open) gate = Gate::shut;
+  if (gate == Gate::open) move_to(Gate::shut);
 }
 
 void LaneDevice::fail() {
-  gate = Gate::failed;
+  move_to(Gate::failed);
   lane->each_under_way([this](IoContext& context) {
     if (!context.queue->serves(*this)) return;
     ++out;
+    lane->message_out();
     lane->give_up(context, [self = shared_from_this()] { self->message_back(); });
   });
   const auto all = queues;  // a completion may destroy its queue
@@ -122,7 +129,7 @@ bool LaneDevice::waits_since(TimePoint then) {
 
 void LaneDevice::revive() {
   RNBD_ASSERT(out == 0);
-  if (gate == Gate::failed) gate = Gate::shut;
+  if (gate == Gate::failed) move_to(Gate::shut);
 }
 
 void LaneDevice::when_dry(std::function<void()> call) {
@@ -131,6 +138,7 @@ void LaneDevice::when_dry(std::function<void()> call) {
 }
 
 void LaneDevice::message_back() {
+  lane->message_back();
   if (--out != 0 || dry.empty()) return;
   for (const auto& call : std::exchange(dry, {})) call();
 }
@@ -297,6 +305,7 @@ bool RemoteQueue::send_piece(block::Request& request, IoContext& context) {
 void RemoteQueue::send(block::Request& request, IoContext& context, const wire::Io& io) {
   ++progress(request).messages;
   ++device_.out;
+  lane_.message_out();
   context.queue = this;
   context.parent = &request;
   context.generation = device_.generation;
@@ -326,7 +335,7 @@ void RemoteQueue::piece_done(IoContext& context, std::error_code error) {
     at.repeat = true;
     device_.unknown |= error != from_errno(ENOTCONN);  // else it was never taken
     if (device_.gate == Gate::open && generation == device_.generation) {
-      device_.gate = Gate::shut;
+      device_.shut();
       device_.lost(generation);
     }
   } else if (error && !request.result) {

@@ -44,6 +44,7 @@ struct LaneDevice : std::enable_shared_from_this<LaneDevice> {
   bool unknown = false;   // the fate of a message of this generation is unknown
   std::vector<std::function<void()>> dry;
 
+  void move_to(Gate next);
   // Calls when no message is under way: now, or later. To be shut before.
   void when_dry(std::function<void()> call);
   void message_back();
@@ -66,6 +67,7 @@ class RemoteQueue final : public block::Queue, public ListNode {
 
   void submit(block::Request& request) override;
 
+  const LaneDevice& device() const { return device_; }
   bool serves(const LaneDevice& device) const { return &device_ == &device; }
   // For the lane: something waits that may be sent now.
   bool has_work() const;
