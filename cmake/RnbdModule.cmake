@@ -25,8 +25,17 @@ function(rnbd_module name)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE rnbd_${name} ${M_TEST_DEPS} GTest::gmock GTest::gtest_main)
     if(RNBD_SANITIZE)
-      target_compile_options(${name}_test PRIVATE -O0)  # sanitized tests take far longer to compile than to run
+      # Sanitized tests take far longer to compile than to run; and a null pointer of theirs is
+      # noticed without help.
+      target_compile_options(${name}_test PRIVATE -O0 -fno-sanitize=null,vptr,object-size,alignment)
     endif()
     gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST TEST_PREFIX "${name}." PROPERTIES TIMEOUT 300)
   endif()
 endfunction()
+
+# For folders off the data path: with the address sanitizer they are compiled in half the time.
+macro(rnbd_compile_quickly)
+  if(RNBD_SANITIZE MATCHES "address" AND NOT RNBD_FUZZ)
+    add_compile_options(-O0)
+  endif()
+endmacro()
