@@ -204,10 +204,11 @@ std::string rates_text(const std::vector<Rate>& rates, Target only, const Style&
       {"p50", "p50", "P50", Kind::time},
       {"p99", "p99", "P99", Kind::time},
       {"inflight", "inflight", "INFLIGHT", Kind::count, true, true},
-      {"held", "held", "HELD", Kind::count, true, true},
       {"errors", "errors", "ERRORS", Kind::count, true, true},
-      {"reconnects", "reconnects", "RECONNECTS", Kind::count, true, true},
   };
+  static constexpr FieldInfo kHeld{"held", "held", "HELD", Kind::count, true, true};
+  static constexpr FieldInfo kReconnects{"reconnects", "reconnects", "RECONNECTS",
+                                         Kind::count,  true,         true};
   const auto of_server = [](const Rate& rate) { return rate.server; };
   const bool both = std::any_of(rates.begin(), rates.end(), of_server) &&
                     !std::all_of(rates.begin(), rates.end(), of_server);
@@ -218,6 +219,8 @@ std::string rates_text(const std::vector<Rate>& rates, Target only, const Style&
     if (only != Target::any && only != kind) continue;
     Table table{title, {std::begin(kColumns), std::end(kColumns)}, {}};
     table.columns[0].title = title;
+    const bool devices = kind == Target::device;
+    table.columns.push_back(devices ? kHeld : kReconnects);
     for (const Rate& rate : rates) {
       if (rate.kind != kind) continue;
       const StageView* stage = main_stage(rate);
@@ -231,9 +234,8 @@ std::string rates_text(const std::vector<Rate>& rates, Target only, const Style&
             {{}, stage ? stage->p50_us : 0, stage != nullptr},
             {{}, stage ? stage->p99_us : 0, stage != nullptr},
             {{}, rate.inflight},
-            {{}, rate.held, kind == Target::device && !rate.server},
             {{}, rate.errors},
-            {{}, rate.reconnects, kind != Target::device && !rate.server}}});
+            {{}, devices ? rate.held : rate.reconnects, !rate.server}}});
     }
     tables.push_back(std::move(table));
   }

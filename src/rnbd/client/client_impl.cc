@@ -293,7 +293,7 @@ void ClientImpl::on_session_disconnected(std::error_code why) {
   packets_timer_.disarm();
   greet_timer_.disarm();
   log_event({.name = "session_disconnected",
-             .level = LogLevel::warning,
+             .level = why == Errc::session_closed ? LogLevel::info : LogLevel::warning,
              .session = options_.session.name,
              .error = why},
             "disconnected: {}", why.message());
