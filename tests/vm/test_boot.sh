@@ -81,7 +81,7 @@ entries = b"".join(struct.pack("<B3sB3sII", 0, b"\0" * 3, 0x83, b"\0" * 3, start
 with open(sys.argv[1], "r+b") as disk:
     disk.write(bytes(440) + struct.pack("<IH", 0x726e6264, 0) + entries.ljust(64, b"\0") + b"\x55\xaa")
 EOF
-  blockdev --rereadpt "$1"
+  wait_until 30 blockdev --rereadpt "$1"  # not while udev, which reads it as well, has one open
 }
 
 names_of_udev() {
