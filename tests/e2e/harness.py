@@ -22,14 +22,15 @@ MIB = 1 << 20
 os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin:" + os.environ.get("PATH", "")
 
 
-def wait_until(condition, what, seconds=30):
-    """Polls until condition() is true; returns its value."""
+def wait_until(condition, what, seconds=60):
+    """Polls until condition() is true; returns its value. A machine that stood still is asked once more."""
     deadline = time.monotonic() + seconds
     while True:
+        late = time.monotonic() > deadline
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        if late:
             raise AssertionError(f"waited {seconds} s in vain for {what}")
         time.sleep(0.01)
 
@@ -40,7 +41,7 @@ def free_port():
         port = random.SystemRandom().randrange(10000, 32000)
         with socket.socket() as s:
             try:
-                s.bind(("127.0.0.1", port))
+                s.bind(("", port))  # on every address: tests listen on several
             except OSError:
                 continue
             return port
@@ -101,7 +102,7 @@ class Daemon:
     def alive(self):
         return self.process.poll() is None
 
-    def terminate(self, seconds=20):
+    def terminate(self, seconds=60):
         """SIGTERM, which must end it cleanly with status 0."""
         if self.alive():
             self.process.send_signal(signal.SIGTERM)
@@ -217,7 +218,7 @@ class EndToEnd(unittest.TestCase):
         return daemon
 
     # --- the command line ------------------------------------------------------------------------------
-    def rnbd(self, *words, check=True, socket=None, client="client", timeout=60):
+    def rnbd(self, *words, check=True, socket=None, client="client", timeout=120):
         return run(BIN / "rnbd", f"--socket={socket or self.dir / f'{client}-admin.sock'}", *words, check=check,
                    timeout=timeout)
 

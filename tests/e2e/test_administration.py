@@ -22,7 +22,7 @@ class Grown(EndToEnd):
 
     def grow(self, size):
         os.truncate(self.file, size)
-        wait_until(lambda: self.size() == size, "the client to see the new size", seconds=10)
+        wait_until(lambda: self.size() == size, "the client to see the new size")
 
     def assert_last_block(self, size):
         with open(self.file, "rb") as f:
@@ -45,7 +45,7 @@ class Grown(EndToEnd):
         try:
             self.assertEqual(os.fstat(fd).st_size, 16 * MIB)
             self.grow(32 * MIB)
-            self.assertEqual(os.fstat(fd).st_size, 32 * MIB)
+            wait_until(lambda: os.fstat(fd).st_size == 32 * MIB, "the open file to grow")
             os.pwrite(fd, MARK, 32 * MIB - 512)
             os.fsync(fd)
         finally:
@@ -128,7 +128,7 @@ class Taken(EndToEnd):
             opens = self.server_json("list")["opens"]
             return opens and opens[0]["device_id"] != before["device_id"]
 
-        wait_until(again, "the client to open it again", seconds=10)
+        wait_until(again, "the client to open it again")
         wait_until(lambda: self.device()["state"] == "open", "the device to be open")
         self.io()
         self.assertEqual(self.on_server("close", "nosuch", check=False).returncode, 3)
@@ -138,9 +138,9 @@ class Taken(EndToEnd):
         def path():
             return self.rnbd_json("list", "sessions")["sessions"][0]["paths"][0]
 
-        self.assertEqual(path()["reconnects"], 0)
+        before = path()["reconnects"]
         self.on_server("disconnect", "e2e")
-        wait_until(lambda: path()["reconnects"] == 1 and path()["state"] == "connected", "the path to be back")
+        wait_until(lambda: path()["reconnects"] > before and path()["state"] == "connected", "the path to be back")
         self.io()
         self.assertEqual(self.on_server("disconnect", "nosuch", check=False).returncode, 3)
 

@@ -204,8 +204,8 @@ class Mapping(Both):
         self.assertEqual(run(compat, "help").returncode, 0)
         self.assertEqual(run(RNBD, "--help").returncode, 0)
 
-    def on_a_terminal(self, *words):
-        """What a person sees on standard error."""
+    def on_a_terminal(self, *words, until=None, then=None):
+        """What a person sees on standard error; then() is called when it has `until` in it."""
         master, slave = pty.openpty()
         self.addCleanup(os.close, master)
         process = subprocess.Popen([RNBD, f"--config={self.config}", *words], stdout=subprocess.DEVNULL, stderr=slave)
@@ -219,19 +219,26 @@ class Mapping(Both):
             if not part:
                 break
             seen += part
+            if until and re.search(until, seen):
+                until = None
+                then()
         process.wait(60)
         return seen.decode()
 
     def test_what_takes_long_says_what_it_waits_for(self):
         self.client.terminate()
-        self.start_client(extra='connect_timeout = "2s"\n')
-        with socket.socket() as silent:
-            silent.bind(("127.0.0.1", 0))
-            silent.listen()
-            words = ["map", "sessname=s", f"dest_port={silent.getsockname()[1]}", "path=ip:127.0.0.1", "device_path=disk0"]
-            seen = self.on_a_terminal(*words)
-            self.assertIn("mapping disk0: connecting to ip:127.0.0.1 (1 s of 60 s)", seen)
+        self.start_client(extra='connect_timeout = "60s"\n')
+        silent = socket.create_server(("127.0.0.1", 0))
+        words = ["map", "sessname=s", f"dest_port={silent.getsockname()[1]}", "path=ip:127.0.0.1", "device_path=disk0"]
+        told = r"mapping disk0: connecting to ip:127\.0\.0\.1 \(\d+ s of 60 s\)"
+        with silent:
+            seen = self.on_a_terminal(*words, until=told.encode(), then=silent.close)  # which resets who waits there
+            self.assertRegex(seen, told)
             self.assertRegex(seen, r"\r\033\[Krnbd: [^\r\n]*\r\n$")  # wiped before the problem is said
+        self.client.terminate()
+        self.start_client(extra='connect_timeout = "2s"\n')
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            words[2] = f"dest_port={silent.getsockname()[1]}"
             self.assertNotIn("connecting to", self.on_a_terminal(*words, "-q").split("rnbd: ")[0])
             self.assertEqual(len(self.cli(*words, check=False).stderr.splitlines()), 1)
 
@@ -362,6 +369,7 @@ class Table(Both):
         self.cli("apply", self.tab)
         self.write(self.line("disk0", "hold=1m", paths=("127.0.0.1", "127.0.0.2")))
         self.server.terminate()
+        wait_until(lambda: self.devices()[0]["state"] != "open", "the loss of the server")
         self.start_server(listen='["ip:127.0.0.1", "ip:127.0.0.2"]')
         wait_until(lambda: self.devices()[0]["state"] == "open", "the server to be back")
         self.cli("apply", self.tab)
@@ -570,7 +578,7 @@ class Help(unittest.TestCase):
         "rnbd client device resize rnbd0 512 M": "truncate -s 512M /srv/rnbd/vol0",
         "rnbd reconnect client@server": "rnbd disconnect client@server",
         # Things happen until the one that listens heard one; each to another session, as the same is soon only counted.
-        "rnbd events -o jsonl": "(for i in $(seq 1000); do [ ! -e /run/heard ] || break; "
+        "rnbd events -o jsonl": "(i=0; until [ -e /run/heard ]; do i=$((i + 1)); "
                                 "rnbd map sessname=s$i path=ip:10.0.0.1 device_path=vol1; rnbd unmap vol1@s$i; done; "
                                 "touch /run/quiet) >/dev/null 2>&1 &",
     }
@@ -589,7 +597,7 @@ class Help(unittest.TestCase):
             start = "rnbd unmap rnbd0" if example.startswith("rnbd map") else self.before.get(example, "true")
             commands += [afresh, start, self.instead.get(example, example)]
         files = {"/srv/rnbdtab": "vol0 rnbd://10.0.0.1/vol0\n", "/etc/rnbd/rnbdtab": "db rnbd://10.0.0.1/db\n"}
-        results = machine({"setup": setup, "files": files, "commands": commands})
+        results = machine({"setup": setup, "files": files, "commands": commands}, timeout=900)
         for number, example in enumerate(examples):
             with self.subTest(example):
                 ready, (status, output) = results[3 * number:3 * number + 2], results[3 * number + 2]

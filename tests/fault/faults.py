@@ -46,7 +46,7 @@ class Stamp:
         except (FileNotFoundError, ValueError):
             return 0
 
-    def wait_for_more(self, count=200, seconds=30):
+    def wait_for_more(self, count=200, seconds=60):
         """I/O flows: `count` more requests succeeded."""
         goal = self.operations() + count
 

@@ -37,7 +37,7 @@ class Moved(Faults):
         left = self.proxy("127.0.0.2", stays.port)
         self.rnbd("map", "sessname=e2e", f"dest_port={stays.port}", "path=ip:127.0.0.4", "path=host:st4.test",
                   "device_path=disk0")
-        self.assertEqual(self.paths(), {"ip:127.0.0.4": "connected", "ip:127.0.0.2": "connected"})
+        wait_until(lambda: self.paths() == {"ip:127.0.0.4": "connected", "ip:127.0.0.2": "connected"}, "both paths")
         self.host_is_at("127.0.0.3")
         self.proxy("127.0.0.3", stays.port)
         left.close()
@@ -47,7 +47,7 @@ class Moved(Faults):
         self.client.kill()
         self.restart_client()
         wait_until(lambda: self.devices() and self.is_open(), "the volume to be back")
-        self.assertEqual(self.paths(), {"ip:127.0.0.4": "connected", "ip:127.0.0.3": "connected"})
+        wait_until(lambda: self.paths() == {"ip:127.0.0.4": "connected", "ip:127.0.0.3": "connected"}, "both paths")
 
 
 if __name__ == "__main__":

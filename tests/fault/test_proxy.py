@@ -101,6 +101,7 @@ class ProxyItself(unittest.TestCase):
         self.proxy.accept_silently()
         silent = socket.create_connection(("127.0.0.1", self.proxy.port))
         self.addCleanup(silent.close)
+        wait_until(lambda: self.proxy.silent, "the connection to be accepted")
         self.arrives_not(silent)
         self.proxy.accept()
         with self.assertRaises(ConnectionResetError):
