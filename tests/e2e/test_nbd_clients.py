@@ -163,7 +163,7 @@ for other in others:
         run("nbdsh", "-u", uri, "-c", "h.pwrite(b'x' * (8 << 20), 0); h.flush()")
         full = os.stat(path).st_blocks
         run("nbdsh", "-u", uri, "-c", "h.zero(2 << 20, 0, nbd.CMD_FLAG_NO_HOLE); h.flush()")
-        self.assertEqual(os.stat(path).st_blocks, full)
+        self.assertGreaterEqual(os.stat(path).st_blocks, full)  # the file system may need more for its own
         run("nbdsh", "-u", uri, "-c", "h.zero(2 << 20, 2 << 20); h.flush()")
         with open(path, "rb") as f:
             self.assertEqual(f.read(4 * MIB), bytes(4 * MIB))
@@ -207,8 +207,9 @@ class FlushReachesTheDisk(EndToEnd):
             raise unittest.SkipTest("needs root and /dev/fuse")
         log, socket, mount = self.dir / "nbdkit.log", self.dir / "kit.sock", self.volumes / "kit"
         mount.touch()
-        kit = subprocess.Popen(["nbdkit", "-f", "-U", str(socket), "--filter=log", "memory", "16M", f"logfile={log}"])
-        wait_until(socket.exists, "nbdkit")
+        ready = self.dir / "nbdkit.pid"  # written when it takes connections
+        kit = subprocess.Popen(["nbdkit", "-f", "-P", str(ready), "-U", str(socket), "--filter=log", "memory", "16M", f"logfile={log}"])
+        wait_until(ready.exists, "nbdkit")
         try:
             fuse = subprocess.Popen(["nbdfuse", str(mount), "--unix", str(socket)])
             try:
@@ -230,10 +231,10 @@ class FlushReachesTheDisk(EndToEnd):
                 self.assertEqual(self.server.terminate(), 0)
             finally:
                 run("fusermount3", "-u", mount, check=False)
-                fuse.wait(20)
+                fuse.wait(60)
         finally:
             kit.terminate()
-            kit.wait(20)
+            kit.wait(60)
 
 
 if __name__ == "__main__":

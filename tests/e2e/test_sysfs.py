@@ -46,7 +46,13 @@ class Tree(EndToEnd):
                 self.start_server(extra=self.tree_lines("client"), listen='["ip:0.0.0.0"]')
             else:
                 self.start_client(frontend=frontend, extra=QUICK + self.tree_lines("server"))
-        wait_until(lambda: (self.root / "class/rnbd-client/ctl").exists(), "the tree")
+        wait_until(lambda: self.sides() == ["client", "server"], "the tree")
+
+    def sides(self):
+        try:
+            return [side for side in ("client", "server") if (self.root / f"class/rnbd-{side}/ctl").exists()]
+        except OSError:
+            return ["dead"]
 
     def sh(self, script):
         """Runs lines of shell behind SCRIPT; the lines it printed."""
@@ -108,6 +114,7 @@ w "bogus" $MAP
 w "sessname=other path=127.0.0.1 device_path=/dev/nullb0" $MAP
 w "sessname=other dest_port=$PORT path=ip:127.0.0.1 device_path=/dev/nullb0" $MAP
 w "sessname=third dest_port=$PORT path=ip:127.0.0.1 device_path=/dev/nullb0 access_mode=ro" $MAP
+while [ -e $SYS/class/rtrs-server/other ]; do sleep 0.01; done  # the server's session of one that was refused
 ls $CTL/devices
 readlink $CTL/devices/'!dev!nullb1@blktest' $SYS/class/rtrs-client/third $SYS/block/rnbd2
 ls $SYS/devices/virtual/rnbd-server/ctl/devices
@@ -350,13 +357,13 @@ class FileSystem(Tree):
         writer = subprocess.Popen(["bash", "-c", f"echo '{self.map_line('disk0')}' > {target}"], stderr=subprocess.PIPE)
         wait_until(lambda: self.rnbd_json("client", "list")["sessions"] != [], "the mapping to be under way")
         writer.terminate()
-        self.assertNotEqual(writer.wait(10), 0)
+        self.assertNotEqual(writer.wait(60), 0)
         writer.stderr.close()
         # Neither is anybody else kept waiting by the side that does not answer.
         started = time.monotonic()
         self.assertTrue((self.root / "class/rnbd-client/ctl/map_device").exists())
         os.listdir(self.root / "class")
-        self.assertLess(time.monotonic() - started, 8)
+        self.assertLess(time.monotonic() - started, 25)  # map_timeout is 30 s
         self.server.process.send_signal(signal.SIGCONT)
 
     def test_nothing_of_before_a_command_is_shown_after_it(self):
@@ -412,16 +419,9 @@ class Sharing(Tree):
         super().setUp()
         self.volume("disk0", 16 * MIB)
 
-    def sides(self):
-        try:
-            return [side for side in ("client", "server") if (self.root / f"class/rnbd-{side}/ctl").exists()]
-        except OSError:
-            return ["dead"]
-
     def test_whoever_comes_first_shows_both(self):
         for order in (("server", "client"), ("client", "server")):
             self.start_both(order=order, frontend="nbd")
-            wait_until(lambda: self.sides() == ["client", "server"], "both sides")
             self.map_by_tree("disk0")
             self.assertEqual(os.listdir(self.root / "class/rtrs-server"), ["blktest"])
             self.assertEqual(self.write("block/rnbd0/rnbd/unmap_device", "normal"), 0)
@@ -451,7 +451,7 @@ class Sharing(Tree):
     def test_a_place_that_cannot_be_mounted_is_a_warning(self):
         (self.dir / "file").write_text("")
         self.start_client(frontend="nbd", extra=f'sysfs_mountpoint = "{self.dir}/file"\n')
-        self.assertIn("attributes do not appear below", self.client.text())
+        wait_until(lambda: "attributes do not appear below" in self.client.text(), "the warning")
         self.assertIn("sysfs_mountpoint", self.client.text())
 
     def test_ending_answers_who_still_waits(self):
@@ -461,8 +461,8 @@ class Sharing(Tree):
         target = self.root / "devices/virtual/rnbd-client/ctl/map_device"
         writer = subprocess.Popen(["bash", "-c", f"echo '{self.map_line('disk0')}' > {target}"], stderr=subprocess.PIPE)
         wait_until(lambda: self.rnbd_json("client", "list")["sessions"] != [], "the mapping to be under way")
-        self.assertEqual(self.client.terminate(30), 0)
-        self.assertNotEqual(writer.wait(10), 0)
+        self.assertEqual(self.client.terminate(), 0)
+        self.assertNotEqual(writer.wait(60), 0)
         writer.stderr.close()
         self.server.process.send_signal(signal.SIGCONT)
 

@@ -15,7 +15,7 @@ MARK = "\x01"
 VOLUMES = ("vol0", "vol1", "db")
 
 
-def machine(example, timeout=180):
+def machine(example, timeout=600):
     """Runs {'setup': […], 'files': {path: text}, 'commands': […]}; a list of (status, output), one per command."""
     words = NAMESPACES if os.geteuid() == 0 else [NAMESPACES[0], "--map-root-user", *NAMESPACES[1:]]
     result = subprocess.run([*words, "--", sys.executable, __file__], input=json.dumps(example), capture_output=True,
@@ -59,7 +59,7 @@ def prepare():
 
 # For checks: succeeds as soon as the command does.
 EVENTUALLY = r"""eventually() {
-  local until=$((SECONDS + 40))
+  local until=$((SECONDS + 120))
   until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $until ] || { "$@"; return; }; sleep 0.02; done
 }
 """
