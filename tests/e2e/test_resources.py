@@ -35,16 +35,25 @@ class Resources(EndToEnd):
         self.start_client()
         self.volume("disk0", 16 * MIB)
         self.map("disk0")
+        # Bounds of an idle machine; where others keep it busy, one quiet look of three will do.
+        looks = []
+        for _ in range(3):
+            cpu, switches = self.look()
+            if max(cpu) < 0.005 and max(switches) < 20:
+                return
+            looks.append((cpu, switches))
+        self.fail(f"CPU time and wake-ups a second of server and client, idle: {looks}")
+
+    def look(self):
+        """CPU time and wake-ups of server and client, per second."""
         pair = (self.server, self.client)
-        seconds = 4
         start = time.monotonic()
-        used = [d.cpu_seconds() for d in pair]
-        switches = [d.context_switches() for d in pair]
-        wait_until(lambda: time.monotonic() - start >= seconds, "the measuring time to pass", seconds + 1)
-        for daemon, cpu, switched in zip(pair, used, switches):
-            self.assertLess(daemon.cpu_seconds() - cpu, 0.02, f"{daemon.name} burns CPU when idle")
-            # Heartbeats both ways, and a look at the size of what is open once a second: some ten a second.
-            self.assertLess(daemon.context_switches() - switched, 20 * seconds, f"{daemon.name} wakes up when idle")
+        used, switched = [d.cpu_seconds() for d in pair], [d.context_switches() for d in pair]
+        wait_until(lambda: time.monotonic() - start >= 4, "the measuring time to pass")
+        elapsed = time.monotonic() - start
+        # Heartbeats both ways, and a look at the size of what is open once a second: some ten wake-ups a second.
+        return ([(d.cpu_seconds() - before) / elapsed for d, before in zip(pair, used)],
+                [(d.context_switches() - before) / elapsed for d, before in zip(pair, switched)])
 
 
 if __name__ == "__main__":
