@@ -32,10 +32,3 @@ function(rnbd_module name)
     gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST TEST_PREFIX "${name}." PROPERTIES TIMEOUT 300)
   endif()
 endfunction()
-
-# For folders off the data path: with the address sanitizer they are compiled in half the time.
-macro(rnbd_compile_quickly)
-  if(RNBD_SANITIZE MATCHES "address" AND NOT RNBD_FUZZ)
-    add_compile_options(-O0)
-  endif()
-endmacro()
