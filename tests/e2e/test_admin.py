@@ -63,12 +63,14 @@ class Mapping(EndToEnd):
         self.assertEqual((opens[0]["volume"], opens[0]["access_mode"]), ("disk0", "rw"))
 
     def expect(self, words, status, *texts):
+        started = time.monotonic()
         result = self.rnbd(*words, check=False)
         message = result.stderr.strip()
         self.assertEqual(result.returncode, status, f"{words}: {result.stdout}{message}")
         self.assertEqual(len(message.splitlines()), 1, message)
         for text in texts:
             self.assertIn(text, message)
+        self.assertLess(time.monotonic() - started, 12)
 
     def test_every_mistake_gets_one_clear_line_and_its_exit_code(self):
         there = [f"dest_port={self.port}", "path=ip:127.0.0.1"]
@@ -97,9 +99,7 @@ class Mapping(EndToEnd):
 
     def test_a_dead_address_fails_in_seconds_with_a_reason(self):
         # TEST-NET-1: never answers, or is unreachable at once, depending on the machine's routes.
-        started = time.monotonic()
         self.expect(["map", "sessname=a", "path=ip:192.0.2.1", "device_path=disk0"], 6, "192.0.2.1")
-        self.assertLess(time.monotonic() - started, 25)  # map_timeout is 30 s
 
     def test_a_peer_that_is_not_rnbd_is_named_so(self):
         import socket

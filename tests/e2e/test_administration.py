@@ -140,7 +140,7 @@ class Taken(EndToEnd):
 
         before = path()["reconnects"]
         self.on_server("disconnect", "e2e")
-        wait_until(lambda: path()["reconnects"] > before and path()["state"] == "connected", "the path to be back")
+        wait_until(lambda: path()["reconnects"] == before + 1 and path()["state"] == "connected", "the path to be back")
         self.io()
         self.assertEqual(self.on_server("disconnect", "nosuch", check=False).returncode, 3)
 

@@ -8,7 +8,7 @@ from bounds import SCALE
 from faults import BIN, BLOCKS, Daemon, EndToEnd, Faults, wait_until
 from proxy import Proxy
 
-FORCE_S = 30.0  # the connect timeout for CLOSE, and for what is left of the session
+FORCE_S = 20.0  # the connect timeout for CLOSE, and for what is left of the session
 
 
 class Unmap(Faults):

@@ -199,8 +199,8 @@ TEST_P(HungAtAnyServer, HoweverManyRequestsHangOthersOfTheSessionGoOn) {
     EXPECT_FALSE(run(*other_doors[0], Op::write));
     EXPECT_FALSE(run(*other_doors[1], Op::read));
   }
-  other_disk->hold(
-      true);  // another one hangs with all it can get, and the third has its turn still
+  // Another one hangs with all it can get, and the third has its turn still.
+  other_disk->hold(true);
   std::vector<std::unique_ptr<Io>> more;
   for (std::size_t i = 0; i < 400; ++i) {
     more.push_back(std::make_unique<Io>(Op::write, i * 512, 512));
